@@ -1,0 +1,132 @@
+"""The seam: one method per primitive that changes or asks the kernel.
+
+Convenience is out of scope here.  Each method makes one system call and raises ``OSError`` when the
+kernel says no.  ``kernel/`` calls ``syscall.system.<method>`` and looks it up at call time: a test
+puts a stand-in (scripted, failing or killing at call N) into :data:`system`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# bpf(2) has no libc wrapper; its number per machine (arch/*/syscalls).
+_BPF_NUMBERS = {
+    "x86_64": 321,
+    "aarch64": 280,
+    "riscv64": 280,
+    "loongarch64": 280,
+    "s390x": 351,
+    "ppc64le": 361,
+    "ppc64": 361,
+}
+
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+CLONE_NEWNET = 0x40000000
+
+_AF_NETLINK = 16
+_SOCK_RAW_CLOEXEC = 3 | 0o2000000
+_SOL_NETLINK = 270
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+
+def address(buffer: bytearray) -> int:
+    """Address of ``buffer``'s bytes; 0 for an empty one.
+
+    It is valid while ``buffer`` lives and keeps its length: hold it in a local variable until the
+    call that uses the address has returned.
+    """
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else 0
+
+
+def _check(result: int, path: str | None = None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+class System:
+    """The real kernel."""
+
+    def bpf(self, command: int, attr: bytearray) -> int:
+        """bpf(2) with ``union bpf_attr`` as bytes, which the kernel may write to."""
+        number = _BPF_NUMBERS.get(os.uname().machine)
+        if number is None:
+            raise OSError(38, f"bpf(2): number unknown on {os.uname().machine}")
+        view = (ctypes.c_char * len(attr)).from_buffer(attr)
+        return _check(_syscall(number, int(command), view, len(attr)))
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    # --- file system ---
+
+    def mkdir(self, path: str, mode: int) -> None:
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
+
+    def symlink(self, target: str, path: str) -> None:
+        os.symlink(target, path)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def mount(self, source: str, target: str, kind: str | None, flags: int, data: str | None) -> None:
+        """mount(2)."""
+        encoded = [part.encode() if part is not None else None for part in (source, target, kind, data)]
+        source_, target_, kind_, data_ = encoded
+        _check(_libc.mount(source_, target_, kind_, ctypes.c_ulong(flags), data_), target)
+
+    def umount(self, target: str) -> None:
+        """umount(2)."""
+        _check(_libc.umount(os.fsencode(target)), target)
+
+    def statfs_type(self, path: str) -> int:
+        """``f_type`` of statfs(2): the magic number of the file system that holds ``path``."""
+        # struct statfs is under 256 bytes everywhere and begins with f_type.
+        buffer = (ctypes.c_long * 32)()
+        _check(_libc.statfs(os.fsencode(path), buffer), path)
+        return buffer[0] & 0xFFFFFFFF
+
+    # --- namespaces and network devices ---
+
+    def setns(self, fd: int, kind: int) -> None:
+        """setns(2); ``os.setns`` only exists from Python 3.12 on."""
+        _check(_libc.setns(fd, kind))
+
+    def interface_index(self, name: str) -> int:
+        """if_nametoindex(3) in the current network namespace."""
+        index: int = _libc.if_nametoindex(os.fsencode(name))
+        return _check(index or -1, name)
+
+    # --- rtnetlink ---
+
+    def netlink_open(self) -> int:
+        """A NETLINK_ROUTE socket that gives extended ACKs and strict checks (fd).
+
+        Plain descriptors: a netlink socket without an address talks to the kernel, so read(2) and
+        write(2) do, and importing ``socket`` would cost 7 ms of every start.
+        """
+        fd = _check(_libc.socket(_AF_NETLINK, _SOCK_RAW_CLOEXEC, 0))
+        one = ctypes.c_int(1)
+        for option in (11, 10, 12):  # NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK
+            # An old kernel lacks the option and then says less; that is no reason to stop.
+            _libc.setsockopt(fd, _SOL_NETLINK, option, ctypes.byref(one), 4)
+        return fd
+
+    def netlink_send(self, fd: int, message: bytes) -> None:
+        os.write(fd, message)
+
+    def netlink_receive(self, fd: int, size: int) -> bytes:
+        return os.read(fd, size)
+
+
+system = System()
