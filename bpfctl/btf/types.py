@@ -1,0 +1,326 @@
+"""``Btf``: types by number, decoded only when asked for.
+
+Type ids follow references anywhere in untrusted bytes, so each is checked when it is followed, and every
+chain of references is followed for a bounded number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bpfctl.btf.kinds import (
+    Array,
+    BtfType,
+    DatasecVar,
+    Enumerator,
+    IntEncoding,
+    Kind,
+    Linkage,
+    Member,
+    Parameter,
+)
+from bpfctl.btf.reader import KFLAG, KIND_MASK, KIND_SHIFT, VLEN_MASK, WORD, Parts, read_parts
+from bpfctl.errors import BtfError
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+POINTER_SIZE = 8  # bytes; of the BPF machine, whatever the host
+
+MAX_CHAIN = 32  # references in a row, as libbpf's MAX_RESOLVE_DEPTH and the kernel's MAX_RESOLVE_DEPTH
+
+_UINT32_MAX = 0xFFFFFFFF
+
+MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.TYPEDEF})
+_SIZED = frozenset(
+    {Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.FLOAT, Kind.DATASEC},
+)
+_TRANSPARENT = MODIFIERS | {Kind.VAR, Kind.DECL_TAG}  # as large as what they refer to
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class Btf:
+    """Types of one BTF blob; with ``base``, ids and string offsets continue where the base's end.
+
+    ``byte_order``, ``path`` and ``section`` say where it came from.  Methods that take a type id raise
+    BtfError when that id, or one that has to be followed, is out of range or of the wrong kind.
+    """
+
+    __slots__ = (
+        "_data",
+        "_first_id",
+        "_first_string",
+        "_name_offsets",
+        "_parts",
+        "base",
+        "byte_order",
+        "path",
+        "section",
+    )
+
+    def __init__(
+        self, data: bytes | mmap, parts: Parts, *, path: str, section: str | None, base: Btf | None
+    ) -> None:
+        self._data = data
+        self._parts = parts
+        self._first_id = len(base) if base else 1
+        self._first_string = base.strings_size if base else 0
+        self._name_offsets: list[int] | None = None
+        self.base = base
+        self.byte_order = parts.byte_order
+        self.path = path
+        self.section = section
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes | mmap,
+        *,
+        path: str = "",
+        section: str | None = ".BTF",
+        base: Btf | None = None,
+    ) -> Btf:
+        """Index ``data`` (kept, not copied); ``base`` is vmlinux's BTF for a module's split BTF.
+
+        Raises BtfError with ``path``, ``section`` and the byte offset in ``data``.
+        """
+
+        def fail(message: str, offset: int) -> BtfError:
+            return BtfError(message, path=path, section=section, offset=offset)
+
+        parts = read_parts(data, split=base is not None, fail=fail)
+        return cls(data, parts, path=path, section=section, base=base)
+
+    def __len__(self) -> int:
+        """Number of types, void and the base's included: ids are 0 ... len - 1."""
+        return self._first_id + len(self._parts.starts)
+
+    @property
+    def data(self) -> bytes:
+        """The blob as it was read."""
+        return bytes(self._data)
+
+    @property
+    def first_id(self) -> int:
+        """The first id that is not the base's."""
+        return self._first_id
+
+    @property
+    def strings_size(self) -> int:
+        """Bytes of all strings, the base's included: string offsets are 0 ... size - 1."""
+        return self._first_string + self._parts.strings_end - self._parts.strings_start
+
+    def ids(self, kind: Kind) -> Iterator[int]:
+        """Ids of the own types (not the base's) of ``kind``, ascending."""
+        words = self._parts.words
+        for type_id, at in enumerate(self._parts.starts, self._first_id):
+            if words[at + 1] >> KIND_SHIFT & KIND_MASK == kind:
+                yield type_id
+
+    def kind(self, type_id: int) -> Kind:
+        """The kind of type ``type_id``; VOID for 0."""
+        return self._record(type_id)[2] if type_id else Kind.VOID
+
+    def name(self, type_id: int) -> str:
+        """The name of type ``type_id``; "" for void and the anonymous."""
+        if not type_id:
+            return ""
+        part, at, _ = self._record(type_id)
+        return part.string(part._parts.words[at])
+
+    def type(self, type_id: int) -> BtfType:
+        """The fixed part of type ``type_id``; all zero for void."""
+        if not type_id:
+            return BtfType(0, Kind.VOID, "", 0, False, 0)
+        part, at, kind = self._record(type_id)
+        name, info, size_or_type = part._parts.words[at : at + 3].tolist()
+        return BtfType(type_id, kind, part.string(name), info & VLEN_MASK, bool(info & KFLAG), size_or_type)
+
+    def string(self, offset: int) -> str:
+        """The NUL-terminated string at ``offset`` of the string section."""
+        if offset < self._first_string and self.base:
+            return self.base.string(offset)
+        start = self._parts.strings_start + offset - self._first_string
+        if start >= self._parts.strings_end:
+            raise self._error(f"string offset {offset:#x} is past the end of the string section")
+        text = self._data[start : self._data.find(b"\0", start)]
+        return text.decode("utf-8", "backslashreplace")
+
+    def string_offsets(self, text: str) -> Iterator[int]:
+        """Where ``text`` (not "") stands among the own strings: as a whole, then as the tail of a longer one.
+
+        Compilers write each string once and whole, but nothing forbids a name to point into another.
+        """
+        wanted = text.encode() + b"\0"
+        start, end = self._parts.strings_start, self._parts.strings_end
+        tails = []
+        at = self._data.find(wanted, start, end)
+        while at >= 0:
+            offset = at - start + self._first_string
+            if at > start and self._data[at - 1] == 0:
+                yield offset
+            else:
+                tails.append(offset)
+            at = self._data.find(wanted, at + 1, end)
+        yield from tails
+
+    def name_offsets(self) -> list[int]:
+        """The string offset of the name of each own type, from ``first_id``; 0 for the anonymous."""
+        if self._name_offsets is None:
+            words = self._parts.words
+            self._name_offsets = [words[at] for at in self._parts.starts]
+        return self._name_offsets
+
+    def find(self, name: str, kind: Kind) -> int | None:
+        """A type called ``name`` (not "") of ``kind``, in the base before the own ones; None if none."""
+        inherited = self.base.find(name, kind) if self.base else None
+        if inherited is not None or not name:
+            return inherited
+        for offset in self.string_offsets(name):
+            for position in _positions(self.name_offsets(), offset):
+                if self.kind(self._first_id + position) is kind:
+                    return self._first_id + position
+        return None
+
+    def members(self, type_id: int) -> list[Member]:
+        """Members of a STRUCT or UNION, as declared."""
+        part, info, words = self._elements(type_id, 3, Kind.STRUCT, Kind.UNION)
+        triples = zip(words[0::3], words[1::3], words[2::3], strict=True)
+        if info & KFLAG:
+            return [Member(part.string(n), t, o & 0xFFFFFF, o >> 24) for n, t, o in triples]
+        return [Member(part.string(n), t, o, 0) for n, t, o in triples]
+
+    def enumerators(self, type_id: int) -> list[Enumerator]:
+        """Enumerators of an ENUM or ENUM64, as declared; values signed where the enum is."""
+        if self.kind(type_id) is Kind.ENUM64:
+            part, info, words = self._elements(type_id, 3, Kind.ENUM64)
+            values = [high << 32 | low for low, high in zip(words[1::3], words[2::3], strict=True)]
+            names, bits = words[0::3], 64
+        else:
+            part, info, words = self._elements(type_id, 2, Kind.ENUM)
+            names, values, bits = words[0::2], words[1::2], 32
+        # An ENUM's flag came with Linux 6.0; without it, the sign of a value is a matter of taste, and
+        # the kernel's own printing takes it as signed only with the flag.
+        sign = 1 << bits - 1 if info & KFLAG else 0
+        return [Enumerator(part.string(n), (v ^ sign) - sign) for n, v in zip(names, values, strict=True)]
+
+    def params(self, type_id: int) -> list[Parameter]:
+        """Parameters of a FUNC_PROTO; its return type is ``type(id).size_or_type``."""
+        part, _, words = self._elements(type_id, 2, Kind.FUNC_PROTO)
+        return [Parameter(part.string(n), t) for n, t in zip(words[0::2], words[1::2], strict=True)]
+
+    def array(self, type_id: int) -> Array:
+        """Element, index type and count of an ARRAY."""
+        part, at = self._expect(type_id, Kind.ARRAY)
+        return Array(*part._parts.words[at + 3 : at + 6].tolist())
+
+    def datasec(self, type_id: int) -> list[DatasecVar]:
+        """Variables of a DATASEC in the order of the record."""
+        _, _, words = self._elements(type_id, 3, Kind.DATASEC)
+        return [DatasecVar(*v) for v in zip(words[0::3], words[1::3], words[2::3], strict=True)]
+
+    def int_encoding(self, type_id: int) -> IntEncoding:
+        """Sign, kind and bit range of an INT."""
+        part, at = self._expect(type_id, Kind.INT)
+        word = part._parts.words[at + 3]
+        flags = word >> 24
+        return IntEncoding(bool(flags & 1), bool(flags & 2), bool(flags & 4), word >> 16 & 0xFF, word & 0xFF)
+
+    def linkage(self, type_id: int) -> Linkage:
+        """Linkage of a VAR or FUNC."""
+        part, at = self._expect(type_id, Kind.VAR, Kind.FUNC)
+        words = part._parts.words
+        is_func = words[at + 1] >> KIND_SHIFT & KIND_MASK == Kind.FUNC
+        number = words[at + 1] & VLEN_MASK if is_func else words[at + 3]
+        if number > Linkage.EXTERN:
+            raise self._error(f"type {type_id} has unknown linkage {number}")
+        return Linkage(number)
+
+    def component(self, type_id: int) -> int:
+        """What a DECL_TAG is about: the number of a member or parameter, -1 for the whole."""
+        part, at = self._expect(type_id, Kind.DECL_TAG)
+        number = int(part._parts.words[at + 3])
+        return -1 if number == _UINT32_MAX else number
+
+    def skip_modifiers(self, type_id: int) -> int:
+        """The id behind const, volatile, restrict, type tags and typedefs."""
+        for _ in range(MAX_CHAIN):
+            if self.kind(type_id) not in MODIFIERS:
+                return type_id
+            type_id = self.type(type_id).size_or_type
+        raise self._endless(type_id)
+
+    def resolve_size(self, type_id: int) -> int:
+        """Size in bytes of a value of type ``type_id``; a pointer has 8."""
+        count = 1
+        for _ in range(MAX_CHAIN):
+            record = self.type(type_id)
+            if record.kind in _SIZED or record.kind is Kind.PTR:
+                size = POINTER_SIZE if record.kind is Kind.PTR else record.size_or_type
+                return self._bounded(size * count, type_id)
+            if record.kind is Kind.ARRAY:
+                array = self.array(type_id)
+                count = self._bounded(count * array.length, type_id)
+                type_id = array.element_id
+            elif record.kind in _TRANSPARENT:
+                type_id = record.size_or_type
+            else:
+                raise self._error(f"type {type_id} ({record.kind.label}) has no size")
+        raise self._endless(type_id)
+
+    def offset_of(self, type_id: int) -> int:
+        """Where the record of own type ``type_id`` starts, bytes from the start of the blob."""
+        return self._parts.types_start + self._parts.starts[type_id - self._first_id] * WORD
+
+    def _record(self, type_id: int) -> tuple[Btf, int, Kind]:
+        """The BTF that holds type ``type_id`` (not 0), the word number of its record, its kind."""
+        part: Btf = self
+        while type_id < part._first_id and part.base:
+            part = part.base
+        position = type_id - part._first_id
+        if not 0 <= position < len(part._parts.starts):
+            raise self._error(f"type id {type_id} is out of range, there are {len(self) - 1} types")
+        at = part._parts.starts[position]
+        number = part._parts.words[at + 1] >> KIND_SHIFT & KIND_MASK
+        kind = _KINDS.get(number)
+        if kind is None:
+            raise self._error(f"type {type_id} has kind {number}, newer than this program")
+        return part, at, kind
+
+    def _expect(self, type_id: int, *kinds: Kind) -> tuple[Btf, int]:
+        if not type_id:
+            raise self._error(f"void is no {kinds[0].label}")
+        part, at, kind = self._record(type_id)
+        if kind not in kinds:
+            raise self._error(f"type {type_id} is a {kind.label}, not a {kinds[0].label}")
+        return part, at
+
+    def _elements(self, type_id: int, width: int, *kinds: Kind) -> tuple[Btf, int, list[int]]:
+        """Info word and the words of the ``vlen`` elements, ``width`` words each."""
+        part, at = self._expect(type_id, *kinds)
+        words = part._parts.words
+        info = words[at + 1]
+        return part, info, words[at + 3 : at + 3 + width * (info & VLEN_MASK)].tolist()
+
+    def _bounded(self, size: int, type_id: int) -> int:
+        if size > _UINT32_MAX:
+            raise self._error(f"type {type_id} is larger than 4 GiB")
+        return size
+
+    def _endless(self, type_id: int) -> BtfError:
+        return self._error(f"type {type_id}: more than {MAX_CHAIN} references in a row, perhaps a loop")
+
+    def _error(self, message: str) -> BtfError:
+        return BtfError(message, path=self.path, section=self.section)
+
+
+def _positions(numbers: list[int], wanted: int) -> Iterator[int]:
+    """Every index at which ``wanted`` stands in ``numbers``."""
+    at = -1
+    while True:
+        try:
+            at = numbers.index(wanted, at + 1)
+        except ValueError:
+            return
+        yield at
