@@ -1,0 +1,96 @@
+"""Global variables: one array map of one entry for each data section.
+
+Sections and flags follow libbpf, so that maps of one object are the same from every loader.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bpfctl.objfile.elf import SHT_NOBITS, SHT_PROGBITS, Elf
+from bpfctl.objfile.spec import MapOrigin, MapSpec, SectionSpec
+from bpfctl.uapi import BPF_OBJ_NAME_LEN, MapFlag, MapType
+
+if TYPE_CHECKING:
+    from bpfctl.btf.types import Btf
+
+_SECTION_TYPES = {".data": SHT_PROGBITS, ".rodata": SHT_PROGBITS, ".bss": SHT_NOBITS}
+_NAME_SIZE = BPF_OBJ_NAME_LEN - 1  # bytes of a kernel name, without its NUL
+_LONGEST_PLAIN_SECTION = 7  # ``.rodata``
+
+
+def read_data_maps(elf: Elf, btf: Btf | None) -> list[MapSpec]:
+    """A map for each data section that is not empty, in file order, named as the section."""
+    return [_data_map(elf, section, btf) for section in elf.sections if is_data_section(section)]
+
+
+def is_data_section(section: SectionSpec) -> bool:
+    """Whether ``section`` becomes a map: .data, .rodata, .bss or dotted kin, and not empty."""
+    family = "." + section.name[1:].partition(".")[0]
+    is_named = section.name.startswith(".") and _SECTION_TYPES.get(family) == section.type
+    return is_named and section.size > 0
+
+
+def _data_map(elf: Elf, section: SectionSpec, btf: Btf | None) -> MapSpec:
+    is_constant = section.name == ".rodata" or section.name.startswith(".rodata.")
+    datasec = _find_datasec(btf, section.name)
+    flags = MapFlag.RDONLY_PROG if is_constant else MapFlag(0)
+    if btf is not None and datasec and _has_public_variable(elf, section.index, btf, datasec):
+        flags |= MapFlag.MMAPABLE
+    return MapSpec(
+        name=section.name,
+        origin=MapOrigin.DATA,
+        section=section.name,
+        offset=0,
+        map_type=int(MapType.ARRAY),
+        key_size=4,
+        value_size=section.size,
+        max_entries=1,
+        flags=int(flags),
+        value_type_id=datasec,
+        data=None if section.type == SHT_NOBITS else elf.section_data(section.index),
+        frozen=is_constant,
+    )
+
+
+def _find_datasec(btf: Btf | None, name: str) -> int:
+    """Type id of the DATASEC of that name; 0 when there is none, as for ``.rodata.str1.1``."""
+    from bpfctl.btf.kinds import Kind
+
+    return (btf.find(name, Kind.DATASEC) or 0) if btf is not None else 0
+
+
+def _has_public_variable(elf: Elf, index: int, btf: Btf, datasec: int) -> bool:
+    """Whether user space may see one: not static, and not hidden when the object was linked."""
+    from bpfctl.btf.kinds import Linkage
+
+    hidden = {elf.name(s) for s in elf.symbols if s.section_index == index and s.is_hidden}
+    return any(
+        btf.linkage(variable.type_id) is not Linkage.STATIC and btf.name(variable.type_id) not in hidden
+        for variable in btf.datasec(datasec)
+    )
+
+
+def object_name(path: str) -> str:
+    """The name that libbpf gives an object: its file's base name up to the first dot, 15 characters.
+
+    >>> object_name("/usr/lib/bpf/xdp_pass.bpf.o")
+    'xdp_pass'
+    """
+    return path.rpartition("/")[2].partition(".")[0][:_NAME_SIZE]
+
+
+def data_map_kernel_name(object_name: str, section: str) -> str:
+    """The name that the kernel gets for the map of ``section``, by libbpf's rule.
+
+    Dotted sections keep their own name; the plain three follow as much of the object's as there is room.
+
+    >>> data_map_kernel_name("my_object_name", ".bss"), data_map_kernel_name("my_object_name", ".data.cold")
+    ('my_objec.bss', '.data.cold')
+    """
+    if "." in section[1:]:
+        name = section
+    else:
+        room = _NAME_SIZE - min(max(_LONGEST_PLAIN_SECTION, len(section)), _NAME_SIZE)
+        name = object_name[:room] + section
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in name[:_NAME_SIZE])

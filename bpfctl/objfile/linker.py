@@ -1,0 +1,125 @@
+"""Linking: an entry program and the functions that it needs become one stream of instructions.
+
+Functions stand in the order in which libbpf puts them: the program first, then each function when the walk
+over the instructions meets its first call, its own callees right after it.  So instruction streams, and
+with them the kernel's program tags, are those of libbpf.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from bpfctl.errors import NotFoundError, UnsupportedObjectError, printable
+from bpfctl.insn import SLOT
+from bpfctl.objfile.programs import Place
+from bpfctl.objfile.relocate import Relocator
+from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
+from bpfctl.uapi import ProgramType
+
+
+def link_program(obj: ObjectSpec, name: str) -> LinkedProgram:
+    """The entry program ``name`` with every function it calls, relocated but for the maps' fds.
+
+    Raises NotFoundError when the object has no such program, RelocationError when a reference cannot be
+    resolved, UnsupportedObjectError when one needs a piece that bpfctl does not handle.
+    """
+    program = obj.programs.get(name)
+    if program is None:
+        known = ", ".join(printable(known) for known in obj.programs) or "none"
+        raise NotFoundError(
+            f"{obj.path}: no program {printable(name)}", hint=f"programs in this object: {known}"
+        )
+    if program.program_type == ProgramType.STRUCT_OPS:
+        message = f"program {name} is a struct_ops member, which bpfctl does not handle"
+        raise UnsupportedObjectError(message, path=obj.path, section=program.section)
+    return _Linker(obj, name).link(program.function)
+
+
+class _Linker:
+    """One program while it grows: ``starts`` holds the byte position of each function placed so far."""
+
+    def __init__(self, obj: ObjectSpec, name: str) -> None:
+        self._obj = obj
+        self._name = name
+        self._code = bytearray()
+        self._relocator = Relocator(obj, name)
+        self._functions: dict[Place, FunctionSpec] = {}
+        for function in obj.functions:  # of aliases the first
+            self._functions.setdefault((function.section_index, function.offset), function)
+        self._starts: dict[Place, int] = {}
+        self._placed: list[tuple[FunctionSpec, int]] = []
+
+    def link(self, main: FunctionSpec) -> LinkedProgram:
+        imm = Struct(self._obj._elf.prefix + "i")
+        # Depth first with a stack of our own: a chain of calls in a hostile object may be long.
+        walk = [iter(self._place(main))]
+        while walk:
+            for position, place in walk[-1]:
+                is_new = place not in self._starts
+                if is_new:
+                    walk.append(iter(self._place(self._functions[place])))
+                imm.pack_into(self._code, position + 4, (self._starts[place] - position) // SLOT - 1)
+                if is_new:
+                    break
+            else:
+                walk.pop()
+        return self._result()
+
+    def _place(self, function: FunctionSpec) -> list[tuple[int, Place]]:
+        """Append ``function`` and relocate it; returns its references to other functions."""
+        self._refuse_core_relocations(function)
+        start = len(self._code)
+        self._starts[function.section_index, function.offset] = start
+        self._placed.append((function, start // SLOT))
+        section = self._obj._elf.sections[function.section_index]
+        first = section.offset + function.offset
+        self._code += self._obj._elf.data[first : first + function.size]
+        return self._relocator.apply(self._code, start, function)
+
+    def _refuse_core_relocations(self, function: FunctionSpec) -> None:
+        """CO-RE relocations would be applied here, before the code is copied."""
+        if self._obj.btf_ext is None:
+            return
+        section = self._obj._elf.sections[function.section_index].name
+        found = self._obj.btf_ext.core_relocations_for(section, function.offset, function.size)
+        if found:
+            raise UnsupportedObjectError(
+                f"program {self._name}: function {function.name} needs {len(found)} CO-RE relocations, "
+                "which bpfctl does not handle",
+                path=self._obj.path,
+                section=section,
+                offset=found[0].offset,
+            )
+
+    def _result(self) -> LinkedProgram:
+        func_info, func_size, line_info, line_size = self._debug_info()
+        return LinkedProgram(
+            name=self._name,
+            code=bytes(self._code),
+            references=tuple(sorted(self._relocator.references)),
+            functions=tuple(PlacedFunction(f.name, start, f.size // SLOT) for f, start in self._placed),
+            func_info=func_info,
+            func_info_size=func_size,
+            line_info=line_info,
+            line_info_size=line_size,
+        )
+
+    def _debug_info(self) -> tuple[bytes, int, bytes, int]:
+        """func_info and line_info with their record sizes; the kernel wants all functions in it, or none."""
+        ext = self._obj.btf_ext
+        if ext is None:
+            return b"", 0, b"", 0
+        places = [
+            (self._obj._elf.sections[f.section_index].name, f.offset, f.size, start)
+            for f, start in self._placed
+        ]
+        functions = [ext.func_info_for(*place) for place in places]
+        lines = [ext.line_info_for(*place) for place in places]
+        func_info = b"".join(functions) if all(functions) else b""
+        line_info = b"".join(lines) if func_info and all(lines) else b""
+        return (
+            func_info,
+            ext.func_info.record_size if func_info else 0,
+            line_info,
+            ext.line_info.record_size if line_info else 0,
+        )

@@ -1,0 +1,213 @@
+"""An object file, step by step: bytes in, :class:`ObjectSpec` out.  No kernel, and the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from bpfctl.errors import BtfError, ObjectFileError
+from bpfctl.objfile.data_maps import read_data_maps
+from bpfctl.objfile.elf import (
+    SHN_UNDEF,
+    SHT_PROGBITS,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_FUNC,
+    STT_OBJECT,
+    Elf,
+    read_file,
+)
+from bpfctl.objfile.legacy_maps import add_tail_calls, read_legacy_maps
+from bpfctl.objfile.programs import SUBPROGRAMS, read_functions, read_programs
+from bpfctl.objfile.relocate import called_places
+from bpfctl.objfile.spec import ExternSpec, FunctionSpec, MapSpec, ObjectSpec, ProgramSpec
+
+if TYPE_CHECKING:
+    from bpfctl.btf.ext import BtfExt
+    from bpfctl.btf.types import Btf
+
+BTF_MAPS_SECTION = ".maps"
+
+
+def read_object(path: str, *, maps_abi: str | None = None) -> ObjectSpec:
+    """Read the object file ``path``.
+
+    ``maps_abi`` ("iproute2", "libbpf" or "samples") settles how definitions in section ``maps`` are read
+    where the bytes leave it open.  Raises BpfctlError for a file that cannot be read, ObjectFileError for
+    contents that break the contract.
+    """
+    return read_object_bytes(read_file(path), path=path, maps_abi=maps_abi)
+
+
+def read_object_bytes(data: bytes, *, path: str = "", maps_abi: str | None = None) -> ObjectSpec:
+    """As :func:`read_object`, from the bytes of a file; ``path`` is for messages and names."""
+    warnings: list[str] = []
+    elf = Elf(data, path)
+    btf, btf_ext = _read_btf(elf, warnings)
+    functions = read_functions(elf)
+    programs = read_programs(elf, functions, _called(elf, functions), warnings)
+    maps = _read_maps(elf, btf, programs, maps_abi, warnings)
+    return ObjectSpec(
+        path=path,
+        byte_order=elf.byte_order,
+        license=_license(elf),
+        version=_version(elf, warnings),
+        sections=elf.sections,
+        maps=maps,
+        programs=programs,
+        functions=functions,
+        externs=_externs(elf, btf),
+        btf=btf,
+        btf_ext=btf_ext,
+        warnings=warnings,
+        _elf=elf,
+    )
+
+
+def _contents(elf: Elf, name: str) -> bytes | None:
+    """The bytes of the section ``name``, None if there is none."""
+    section = elf.find_section(name)
+    return elf.section_data(section.index) if section and section.type == SHT_PROGBITS else None
+
+
+def _license(elf: Elf) -> str:
+    """Up to the first NUL; "" without a section, which the kernel takes as not GPL-compatible."""
+    return (_contents(elf, "license") or b"").partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def _version(elf: Elf, warnings: list[str]) -> int | None:
+    data = _contents(elf, "version")
+    if data is None:
+        return None
+    if len(data) != 4:
+        warnings.append(f"section version has {len(data)} bytes, not 4: ignored")
+        return None
+    return int.from_bytes(data, "little" if elf.byte_order == "little" else "big")
+
+
+# -- BTF -----------------------------------------------------------------------------------------------
+
+
+def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None]:
+    """Types with sizes and linkage put right; broken ones are only an error where maps depend on them."""
+    data = _contents(elf, ".BTF")
+    if data is None:
+        return None, None
+    from bpfctl.btf.ext import BtfExt
+    from bpfctl.btf.types import Btf
+
+    try:
+        btf = _with_symbols(elf, Btf.from_bytes(data, path=elf.path))
+    except BtfError as error:
+        if elf.find_section(BTF_MAPS_SECTION):
+            raise
+        warnings.append(f"loaded without types: {error}")
+        return None, None
+    ext = _contents(elf, ".BTF.ext")
+    try:
+        return btf, BtfExt.from_bytes(ext, btf, path=elf.path) if ext is not None else None
+    except BtfError as error:
+        warnings.append(f"loaded without source lines: {error}")
+        return btf, None
+
+
+def _with_symbols(elf: Elf, btf: Btf) -> Btf:
+    """``btf`` with what only symbols know: sizes and offsets of data sections, hidden functions."""
+    from bpfctl.btf.fixup import VariablePlace, kernel_btf
+    from bpfctl.btf.types import Btf
+
+    variables: dict[str, VariablePlace] = {}
+    hidden: set[str] = set()
+    for symbol in elf.symbols:
+        if symbol.binding == STB_LOCAL or symbol.section_index == SHN_UNDEF:
+            continue
+        if symbol.type == STT_OBJECT:
+            variables[elf.name(symbol)] = VariablePlace(symbol.value, symbol.is_hidden)
+        elif symbol.type == STT_FUNC and symbol.is_hidden:
+            hidden.add(elf.name(symbol))
+    sizes = {section.name: section.size for section in elf.sections}
+    fixed = kernel_btf(btf, section_sizes=sizes, variables=variables, hidden_functions=hidden)
+    return Btf.from_bytes(fixed, path=elf.path)
+
+
+def kernel_btf(obj: ObjectSpec) -> bytes | None:
+    """The object's BTF as BPF_BTF_LOAD takes it; None when it has none."""
+    return obj.btf.data if obj.btf is not None else None
+
+
+# -- functions, maps, externs --------------------------------------------------------------------------
+
+
+def _called(elf: Elf, functions: tuple[FunctionSpec, ...]) -> set[tuple[int, int]]:
+    """Places of called functions; only asked for where a static function might be an entry program."""
+    is_open = any(not f.is_global and elf.sections[f.section_index].name != SUBPROGRAMS for f in functions)
+    only_text = all(elf.sections[f.section_index].name == SUBPROGRAMS for f in functions)
+    return called_places(elf) if is_open or only_text else set()
+
+
+def _read_maps(
+    elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec], maps_abi: str | None, warnings: list[str]
+) -> dict[str, MapSpec]:
+    legacy = read_legacy_maps(elf, btf, abi=maps_abi, warnings=warnings)
+    add_tail_calls(legacy, programs, warnings)
+    maps: dict[str, MapSpec] = {}
+    for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf)):
+        if spec.name in maps:
+            message = f"a second map called {spec.name}"
+            raise ObjectFileError(message, path=elf.path, section=spec.section, offset=spec.offset)
+        maps[spec.name] = spec
+    return maps
+
+
+def _btf_maps(elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec]) -> list[MapSpec]:
+    section = elf.find_section(BTF_MAPS_SECTION)
+    if section is None or not section.size:
+        return []
+    if btf is None:
+        raise elf.error(
+            "its maps are defined by types, and the object has none",
+            section=section.index,
+            hint="compile with -g, and strip with llvm-strip -g",
+        )
+    from bpfctl.objfile.btf_maps import SlotRelocation, read_btf_maps
+
+    def slots() -> Iterator[SlotRelocation]:
+        for entry in elf.relocations(section.index):
+            symbol = elf.symbols[entry.symbol_index]
+            name, index = elf.name(symbol), symbol.section_index
+            program = programs.get(name)
+            is_program = program is not None and program.function[1:3] == (index, symbol.value)
+            holder = elf.sections[index].name if index < len(elf.sections) else ""
+            yield SlotRelocation(entry.offset, name, holder, is_program)
+
+    # Not strict about unknown members: iproute2 asks libbpf for the same.
+    return read_btf_maps(btf, section_size=section.size, slots=slots(), strict=False)
+
+
+def _externs(elf: Elf, btf: Btf | None) -> tuple[ExternSpec, ...]:
+    """Undefined symbols, and what BTF says they are."""
+    undefined = [
+        symbol
+        for symbol in elf.symbols
+        if symbol.section_index == SHN_UNDEF
+        and symbol.name_offset
+        and symbol.binding in (STB_GLOBAL, STB_WEAK)
+    ]
+    kinds = _extern_kinds(btf) if btf is not None and undefined else {}
+    return tuple(
+        ExternSpec(elf.name(symbol), kinds.get(elf.name(symbol), "undefined"), symbol.binding == STB_WEAK)
+        for symbol in undefined
+    )
+
+
+def _extern_kinds(btf: Btf) -> dict[str, str]:
+    from bpfctl.btf.kinds import Kind
+
+    kinds: dict[str, str] = {}
+    for section, kind in ((".kconfig", "kconfig"), (".ksyms", "ksym")):
+        section_id = btf.find(section, Kind.DATASEC)
+        for variable in btf.datasec(section_id) if section_id else ():
+            is_function = btf.kind(variable.type_id) is Kind.FUNC
+            kinds[btf.name(variable.type_id)] = "kfunc" if is_function else kind
+    return kinds
