@@ -1,0 +1,72 @@
+"""Live things: a map or program that this process holds open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from bpfctl.errors import NotFoundError
+from bpfctl.kernel.fd import Fd
+from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
+
+
+@dataclass(slots=True)
+class Map:
+    """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there before."""
+
+    spec: MapSpec
+    fd: Fd
+    pin_path: str | None = None
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Program:
+    """An open program; ``program_type`` is what it was loaded as."""
+
+    spec: ProgramSpec
+    linked: LinkedProgram
+    program_type: int
+    fd: Fd
+
+    @property
+    def name(self) -> str:
+        """Name of the function in the object."""
+        return self.spec.name
+
+
+@dataclass(slots=True)
+class LoadedObject:
+    """Maps and programs of one object, open until :meth:`close` or the end of a ``with`` block.
+
+    Unpinned maps live on in the programs that use them; a program array without a pin is emptied by
+    the kernel when the last descriptor goes.
+    """
+
+    spec: ObjectSpec
+    maps: dict[str, Map] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
+    btf: Fd | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def program(self, name: str) -> Program:
+        """The loaded program ``name``; NotFoundError for one that was not asked for."""
+        try:
+            return self.programs[name]
+        except KeyError:
+            raise NotFoundError(f"{self.spec.path}: program {name} was not loaded") from None
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for holder in (*self.maps.values(), *self.programs.values()):
+            holder.fd.close()
+        if self.btf:
+            self.btf.close()
+
+    def __enter__(self) -> LoadedObject:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

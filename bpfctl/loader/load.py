@@ -1,0 +1,205 @@
+"""The load, step by step: BTF, maps, programs, program arrays, and last the pins."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bpfctl.errors import KernelError, NotFoundError, printable
+from bpfctl.kernel import bpf
+from bpfctl.kernel.fd import Fd
+from bpfctl.loader.live import LoadedObject, Map
+from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition
+from bpfctl.loader.pins import PinPlan, pin
+from bpfctl.loader.programs import ProgramRequest, check_native, load_program, request_type
+from bpfctl.loader.reuse import check_owner
+from bpfctl.loader.transaction import Transaction
+from bpfctl.objfile import kernel_btf, link_program
+from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
+from bpfctl.uapi import Command, MapType
+
+_RACES = 10  # each lost race leaves one pin fewer to race for
+
+
+class LoadRequest(NamedTuple):
+    """What to load of an object, and as what.
+
+    ``programs``: names; program arrays add the programs that they are filled with.
+    ``program_type``/``attach_type``: None takes them from the section name.  ``pin_root``: directory
+    of LIBBPF_PIN_BY_NAME maps, None for iproute2's globals.  ``ifindex``: device to offload to.
+    ``verbose``: show the verifier's log, on stderr.
+    """
+
+    programs: tuple[str, ...]
+    program_type: int | None = None
+    attach_type: int | None = None
+    pin_root: str | None = None
+    ifindex: int = 0
+    verbose: bool = False
+
+
+class _RaceLostError(Exception):
+    """Another command pinned a map of that name first: load again, with its map."""
+
+
+def load(obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> LoadedObject:
+    """Create or reuse the maps of ``obj``, load its programs and pin what is to be pinned.
+
+    The caller closes the result.  What is made is undone by ``transaction``; pins come last, so that
+    a name in bpffs always leads to a complete map.  Raises ObjectFileError, KernelError (VerifierError
+    among them) and PinMismatchError.
+    """
+    check_native(obj.byte_order, obj.path)
+    for spec in obj.maps.values():
+        check_definition(spec, obj.path)
+    for _ in range(_RACES):
+        loaded = LoadedObject(obj)
+        try:
+            _load_once(loaded, request, transaction)
+        except _RaceLostError:
+            loaded.close()
+        except BaseException:
+            loaded.close()
+            raise
+        else:
+            return loaded
+    raise KernelError(f"{obj.path}: other commands keep replacing the pins of its maps")
+
+
+def _load_once(loaded: LoadedObject, request: LoadRequest, transaction: Transaction) -> None:
+    specs = _programs_to_load(loaded.spec, request.programs)
+    linked = {spec.name: link_program(loaded.spec, spec.name) for spec in specs}
+    _load_btf(loaded)
+    plan = PinPlan(loaded.spec, transaction, request.pin_root)
+    MapMaker(loaded, plan, request.ifindex).make_all()
+    for spec in specs:
+        how = _program_request(spec, request, loaded.spec.path)
+        _check_reused_arrays(loaded, how.program_type)
+        loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how)
+    _fill_new_arrays(loaded)
+    _pin_new(loaded, transaction)
+    _fill_reused_arrays(loaded, transaction)
+
+
+def _programs_to_load(obj: ObjectSpec, names: tuple[str, ...]) -> list[ProgramSpec]:
+    """The programs asked for, then those that go into program arrays, each once."""
+    wanted = dict.fromkeys(names)
+    for array in _program_arrays(obj):
+        wanted.update(dict.fromkeys(target for _, target in _array_entries(obj, array)))
+    missing = [name for name in wanted if name not in obj.programs]
+    if missing:
+        raise NotFoundError(f"{obj.path}: no program {printable(missing[0])} in the object")
+    return [obj.programs[name] for name in wanted]
+
+
+def _program_arrays(obj: ObjectSpec) -> list[MapSpec]:
+    return [spec for spec in obj.maps.values() if spec.map_type == MapType.PROG_ARRAY]
+
+
+def _array_entries(obj: ObjectSpec, array: MapSpec) -> list[tuple[int, str]]:
+    """(key, program) of ``array``: its `values`, and the sections ``ID/KEY`` that carry its id."""
+    entries = list(array.slots)
+    by_section = [
+        (program.tail_call.key, program.name)
+        for program in obj.programs.values()
+        if program.tail_call and array.origin is MapOrigin.LEGACY and program.tail_call.map_id == array.id
+    ]
+    return [(key, name) for key, name in entries] + by_section
+
+
+def unreachable_tail_calls(obj: ObjectSpec) -> list[ProgramSpec]:
+    """Programs in ``ID/KEY`` sections whose array is not in the object: no tail call reaches them."""
+    ids = {array.id for array in _program_arrays(obj) if array.origin is MapOrigin.LEGACY}
+    return [p for p in obj.programs.values() if p.tail_call and p.tail_call.map_id not in ids]
+
+
+def _program_request(spec: ProgramSpec, request: LoadRequest, path: str) -> ProgramRequest:
+    program_type = request_type(spec, path, request.program_type)
+    attach_type = request.attach_type
+    if attach_type is None:
+        # What the section says of its own type means nothing for another one.
+        attach_type = spec.attach_type if program_type == spec.program_type else 0
+    return ProgramRequest(
+        program_type, attach_type, spec.attach_type_optional, request.ifindex, request.verbose
+    )
+
+
+def _load_btf(loaded: LoadedObject) -> None:
+    """Give the kernel the object's BTF; without it programs load too, so a refusal is a warning."""
+    data = kernel_btf(loaded.spec)
+    if data is None:
+        return
+    try:
+        loaded.btf = Fd(bpf.btf_load(data))
+    except OSError as error:
+        loaded.warnings.append(
+            f"{loaded.spec.path}: the kernel refused the BTF ({error.strerror}); loading without"
+        )
+
+
+def _check_reused_arrays(loaded: LoadedObject, program_type: int) -> None:
+    for live in loaded.maps.values():
+        if live.reused and live.spec.map_type == MapType.PROG_ARRAY and live.pin_path:
+            check_owner(live.fd, live.pin_path, program_type)
+
+
+def _fill_new_arrays(loaded: LoadedObject) -> None:
+    for live in loaded.maps.values():
+        if live.spec.map_type == MapType.PROG_ARRAY and not live.reused:
+            for key, name in _array_entries(loaded.spec, live.spec):
+                _put_program(loaded, live, key, loaded.program(name).fd.number)
+
+
+def _fill_reused_arrays(loaded: LoadedObject, transaction: Transaction) -> None:
+    """Programs in use change here: the last step, and each one can be put back."""
+    for live in loaded.maps.values():
+        if live.spec.map_type == MapType.PROG_ARRAY and live.reused:
+            for key, name in _array_entries(loaded.spec, live.spec):
+                restore = _slot_restorer(live, key, transaction)
+                _put_program(loaded, live, key, loaded.program(name).fd.number)
+                transaction.undo(f"restore slot {key} of {live.pin_path}", restore)
+
+
+def _put_program(loaded: LoadedObject, array: Map, key: int, fd: int) -> None:
+    try:
+        bpf.map_update(array.fd.number, struct.pack("=I", key), struct.pack("=I", fd))
+    except OSError as error:
+        outside = key >= array.spec.max_entries
+        raise KernelError(
+            f"{loaded.spec.path}: cannot put a program into slot {key} of {array.spec.name}",
+            call="BPF_MAP_UPDATE_ELEM",
+            errno=error.errno or 0,
+            hint=f"the array has {array.spec.max_entries} slots" if outside else None,
+        ) from error
+
+
+def _slot_restorer(array: Map, key: int, transaction: Transaction) -> Callable[[], None]:
+    """A call that puts back what slot ``key`` holds now.
+
+    The transaction holds the old program open: the slot may have been its last user.
+    """
+    packed = struct.pack("=I", key)
+    own = transaction.hold(Fd(bpf.obj_get(array.pin_path or "")))
+    try:
+        program_id = struct.unpack("=I", bpf.map_lookup(own.number, packed, 4))[0]
+        old = transaction.hold(Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, program_id)))
+    except FileNotFoundError:
+        return lambda: bpf.map_delete(own.number, packed)
+    return lambda: bpf.map_update(own.number, packed, struct.pack("=I", old.number))
+
+
+def _pin_new(loaded: LoadedObject, transaction: Transaction) -> None:
+    """Pin what is new: inner maps before the outer ones, program arrays last.
+
+    Killed in between, the next run finds no pin that leads to something it would not find itself.
+    """
+    for live in sorted(loaded.maps.values(), key=_pin_order):
+        if live.pin_path and not live.reused and not pin(live.fd.number, live.pin_path, transaction):
+            raise _RaceLostError
+
+
+def _pin_order(live: Map) -> int:
+    if live.spec.map_type == MapType.PROG_ARRAY:
+        return 2
+    return 1 if live.spec.map_type in MAP_IN_MAP else 0

@@ -1,0 +1,269 @@
+"""From MapSpec to a live map: reuse the pinned one or create it, then fill it.
+
+A map that is made here gets its pin last, when it is complete (``load.py``): whoever finds a pin finds
+a filled map, and a command that is killed before that leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from bpfctl.errors import KernelError, NotFoundError, ObjectFileError, printable
+from bpfctl.kernel import bpf, privilege
+from bpfctl.kernel.bpf import MapAttributes
+from bpfctl.kernel.fd import Fd
+from bpfctl.loader.explain import map_create_hint
+from bpfctl.loader.live import LoadedObject, Map
+from bpfctl.loader.pins import PinPlan
+from bpfctl.loader.reuse import open_pinned_map
+from bpfctl.objfile.data_maps import data_map_kernel_name
+from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
+from bpfctl.uapi import BPF_NOEXIST, MapType, type_name
+
+MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
+_RINGBUFS = (MapType.RINGBUF, MapType.USER_RINGBUF)
+# Types whose create call refuses BTF ids (their map_check_btf is absent: kernel/bpf/syscall.c).
+_WITHOUT_BTF = frozenset(
+    {
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CGROUP_ARRAY,
+        MapType.STACK_TRACE,
+        MapType.ARRAY_OF_MAPS,
+        MapType.HASH_OF_MAPS,
+        MapType.DEVMAP,
+        MapType.DEVMAP_HASH,
+        MapType.CPUMAP,
+        MapType.XSKMAP,
+        MapType.SOCKMAP,
+        MapType.SOCKHASH,
+        MapType.QUEUE,
+        MapType.STACK,
+        MapType.ARENA,
+    }
+)
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+
+class MapMaker:
+    """Makes the maps of one object.  ``ifindex``: device to offload to, or 0."""
+
+    def __init__(self, loaded: LoadedObject, plan: PinPlan, ifindex: int = 0) -> None:
+        self._loaded = loaded
+        self._plan = plan
+        self._ifindex = ifindex
+
+    def make_all(self) -> None:
+        """Every map of the object: inner ones first, so that the outer ones can be filled at once."""
+        specs = self._loaded.spec.maps.values()
+        for spec in (s for s in specs if s.map_type not in MAP_IN_MAP):
+            self._make(spec)
+        for spec in (s for s in specs if s.map_type in MAP_IN_MAP):
+            self._make(spec)
+        for outer in self._loaded.maps.values():
+            if outer.spec.map_type in MAP_IN_MAP:
+                self._fill_outer(outer)
+
+    def _make(self, spec: MapSpec) -> None:
+        path = self._plan.path(spec)
+        wanted = self._attributes(spec)
+        found = open_pinned_map(path, wanted, spec.name) if path else None
+        if found:
+            self._loaded.maps[spec.name] = Map(spec, found[0], path, reused=True)
+            return
+        live = Map(spec, self._create(spec, wanted), path)
+        self._loaded.maps[spec.name] = live
+        if spec.origin is MapOrigin.DATA:
+            _write_data(live, self._loaded.spec)
+
+    def _attributes(self, spec: MapSpec) -> MapAttributes:
+        """What the kernel is asked for, inner map and BTF left out."""
+        return MapAttributes(
+            map_type=spec.map_type,
+            key_size=spec.key_size,
+            value_size=spec.value_size,
+            max_entries=kernel_max_entries(spec),
+            map_flags=spec.flags,
+            numa_node=spec.numa_node or 0,
+            name=kernel_name(spec, self._loaded.spec.path),
+            # A perf event array lives on the host even when the rest is offloaded.
+            ifindex=0 if spec.map_type == MapType.PERF_EVENT_ARRAY else self._ifindex,
+            map_extra=spec.map_extra,
+        )
+
+    def _create(self, spec: MapSpec, wanted: MapAttributes) -> Fd:
+        template = self._inner_template(spec)
+        try:
+            if template:
+                wanted = wanted._replace(inner_map_fd=template.number)
+            return Fd(create_map(self._with_btf(spec, wanted), spec, self._loaded.spec))
+        finally:
+            if template and not self._is_map_of_object(spec.inner):
+                template.close()
+
+    def _with_btf(self, spec: MapSpec, wanted: MapAttributes) -> MapAttributes:
+        btf = self._loaded.btf
+        if btf is None or spec.map_type in _WITHOUT_BTF or not (spec.key_type_id or spec.value_type_id):
+            return wanted
+        return wanted._replace(
+            btf_fd=btf.number, btf_key_type_id=spec.key_type_id, btf_value_type_id=spec.value_type_id
+        )
+
+    def _is_map_of_object(self, spec: MapSpec | None) -> bool:
+        return spec is not None and self._loaded.spec.maps.get(spec.name) is spec
+
+    def _inner_template(self, spec: MapSpec) -> Fd | None:
+        """A map of the shape that ``spec`` holds: one of the object's, or one made for the moment."""
+        inner = spec.inner
+        if inner is None:
+            return None
+        if self._is_map_of_object(inner):
+            if inner.name not in self._loaded.maps:
+                self._make(inner)
+            return self._loaded.maps[inner.name].fd
+        return self._create(inner, self._attributes(inner))
+
+    def _fill_outer(self, outer: Map) -> None:
+        """Insert the inner maps; in a reused outer map only where the slot is empty.
+
+        What a control plane put into a pinned map-in-map stays.
+        """
+        for slot in outer.spec.slots:
+            inner = self._loaded.maps.get(slot.target)
+            if inner is None:
+                raise NotFoundError(f"map {outer.spec.name}: inner map {slot.target} is not in the object")
+            key, value = struct.pack("=I", slot.key), struct.pack("=I", inner.fd.number)
+            try:
+                bpf.map_update(outer.fd.number, key, value, _slot_flags(outer, key))
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise self._insert_error(outer, slot.key, inner, error) from error
+
+    def _insert_error(self, outer: Map, key: int, inner: Map, error: OSError) -> KernelError:
+        entries, path = outer.spec.max_entries, self._loaded.spec.path
+        if error.errno == errno.E2BIG:
+            hint = f"the outer map has {entries} entries, so slot {key} is out of range"
+        else:
+            hint = "inner maps must have the type, sizes and flags of the outer map's template"
+        return KernelError(
+            f"{path}: cannot put map {inner.spec.name} into slot {key} of {outer.spec.name}",
+            call="BPF_MAP_UPDATE_ELEM",
+            errno=error.errno or 0,
+            hint=hint,
+        )
+
+
+def _slot_flags(outer: Map, key: bytes) -> int:
+    """Flags of the update: arrays know no BPF_NOEXIST, so look whether a reused one is occupied."""
+    if not outer.reused:
+        return 0
+    if outer.spec.map_type == MapType.HASH_OF_MAPS:
+        return BPF_NOEXIST
+    try:
+        bpf.map_lookup(outer.fd.number, key, 4)
+    except FileNotFoundError:
+        return 0
+    raise FileExistsError(errno.EEXIST, "slot is occupied")
+
+
+def create_map(wanted: MapAttributes, spec: MapSpec, obj: ObjectSpec) -> int:
+    """BPF_MAP_CREATE with the fallbacks that old kernels need; KernelError names the map."""
+    try:
+        return _create_with_retry(wanted)
+    except OSError as error:
+        number = error.errno or 0
+        raise KernelError(
+            f"{obj.path}: cannot create map {printable(spec.name)} "
+            f"({type_name(MapType, spec.map_type)}, key {spec.key_size}, value {spec.value_size}, "
+            f"{wanted.max_entries} entries, flags {spec.flags:#x})",
+            call="BPF_MAP_CREATE",
+            errno=number,
+            hint=map_create_hint(number, spec.map_type, spec.key_size + spec.value_size, wanted.max_entries),
+        ) from error
+
+
+def _create_with_retry(wanted: MapAttributes) -> int:
+    try:
+        return bpf.map_create(wanted)
+    except PermissionError:
+        if not privilege.raise_memlock():
+            raise
+        return bpf.map_create(wanted)
+    except OSError:
+        # The types may be more than this kernel's BTF checks accept; the map works without them.
+        if not wanted.btf_fd:
+            raise
+        return bpf.map_create(wanted._replace(btf_fd=0, btf_key_type_id=0, btf_value_type_id=0))
+
+
+def kernel_max_entries(spec: MapSpec) -> int:
+    """``max_entries`` with the defaults that depend on the machine.
+
+    A perf event array of 0 gets one entry per possible CPU; a ring buffer's size in bytes becomes a
+    power of two of whole pages.
+    """
+    entries = spec.max_entries
+    if spec.map_type == MapType.PERF_EVENT_ARRAY and entries == 0:
+        return privilege.possible_cpus()
+    if spec.map_type in _RINGBUFS and 0 < entries <= 1 << 31:
+        return max(_PAGE_SIZE, 1 << (entries - 1).bit_length())
+    return entries
+
+
+def kernel_name(spec: MapSpec, object_path: str) -> str:
+    """The name that the kernel is given, before it is cut to 15 bytes."""
+    if spec.origin is MapOrigin.DATA:
+        return data_map_kernel_name(object_path, spec.name)
+    return spec.name
+
+
+def _write_data(live: Map, obj: ObjectSpec) -> None:
+    """Put a data section's image into its map, and freeze it if it is read-only.
+
+    Before any program is loaded: only then the verifier takes the values as constants.
+    """
+    try:
+        if live.spec.data and any(live.spec.data):
+            bpf.map_update(live.fd.number, bytes(4), live.spec.data)
+        if live.spec.frozen:
+            bpf.map_freeze(live.fd.number)
+    except OSError as error:
+        raise KernelError(
+            f"{obj.path}: cannot initialise the map of section {live.spec.section}",
+            call="BPF_MAP_UPDATE_ELEM",
+            errno=error.errno or 0,
+        ) from error
+
+
+def check_definition(spec: MapSpec, path: str) -> None:
+    """ObjectFileError for a definition that no kernel accepts; said before anything is created."""
+    if spec.map_type == MapType.UNSPEC:
+        reason = "map type is 0"
+    elif spec.max_entries == 0 and spec.map_type in _COUNTED:
+        reason = "max_entries is 0"
+    else:
+        return
+    raise ObjectFileError(
+        f"map {printable(spec.name)}: {reason}", path=path, section=spec.section, offset=spec.offset
+    )
+
+
+_COUNTED = frozenset(
+    {
+        MapType.HASH,
+        MapType.ARRAY,
+        MapType.PROG_ARRAY,
+        MapType.PERCPU_HASH,
+        MapType.PERCPU_ARRAY,
+        MapType.LRU_HASH,
+        MapType.LRU_PERCPU_HASH,
+        MapType.LPM_TRIE,
+        MapType.ARRAY_OF_MAPS,
+        MapType.HASH_OF_MAPS,
+        MapType.QUEUE,
+        MapType.STACK,
+        MapType.RINGBUF,
+    }
+)

@@ -1,0 +1,185 @@
+"""From LinkedProgram to a live program: fds patched in, loaded, and a refusal explained."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from typing import NamedTuple
+
+from bpfctl.errors import BpfctlError, KernelError, ObjectFileError, printable
+from bpfctl.kernel import bpf, privilege
+from bpfctl.kernel.bpf import ProgAttributes, VerifierLog
+from bpfctl.kernel.fd import Fd
+from bpfctl.loader import verifier
+from bpfctl.loader.explain import program_load_hint
+from bpfctl.loader.live import LoadedObject, Program
+from bpfctl.objfile.spec import LinkedProgram, ProgramSpec
+from bpfctl.uapi import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, ProgramType, type_name
+
+_LOG_START = 1 << 16
+_LOG_MAX = (1 << 30) - 1  # UINT_MAX >> 2, kernel/bpf/log.c; before Linux 5.2 UINT_MAX >> 8
+_LOG_MAX_OLD = (1 << 24) - 1
+_LOG_BRIEF = 1
+_LOG_VERBOSE = 1 | 2
+
+
+class ProgramRequest(NamedTuple):
+    """How to load a program: its type, and what the section name leaves open."""
+
+    program_type: int
+    attach_type: int
+    attach_type_optional: bool
+    ifindex: int
+    verbose: bool
+
+
+def patch_maps(linked: LinkedProgram, loaded: LoadedObject) -> bytes:
+    """``linked.code`` with the fds of the live maps in it.
+
+    Fields of a ld_imm64 pair: src_reg is the high nibble of byte 1, imm the words at 4 and 12.
+    """
+    code = bytearray(linked.code)
+    for index, name, value_offset in linked.references:
+        at = index * 8
+        live = loaded.maps[name]
+        kind = BPF_PSEUDO_MAP_FD if value_offset is None else BPF_PSEUDO_MAP_VALUE
+        code[at + 1] = code[at + 1] & 0x0F | kind << 4
+        struct.pack_into("=i", code, at + 4, live.fd.number)
+        struct.pack_into("=I", code, at + 12, value_offset or 0)
+    return bytes(code)
+
+
+def load_program(
+    loaded: LoadedObject, spec: ProgramSpec, linked: LinkedProgram, request: ProgramRequest
+) -> Program:
+    """BPF_PROG_LOAD of ``linked``.
+
+    Raises VerifierError with source line and the log lines that matter, KernelError for a refusal
+    without a log, ObjectFileError for a licence text that cannot be passed on.
+    """
+    btf = loaded.btf
+    attributes = ProgAttributes(
+        prog_type=request.program_type,
+        code=patch_maps(linked, loaded),
+        license=loaded.spec.license,
+        name=spec.name,
+        expected_attach_type=request.attach_type,
+        flags=spec.flags,
+        kern_version=loaded.spec.version or 0,
+        ifindex=request.ifindex,
+        btf_fd=btf.number if btf else 0,
+        func_info=linked.func_info if btf else b"",
+        func_info_size=linked.func_info_size,
+        line_info=linked.line_info if btf and linked.func_info else b"",
+        line_info_size=linked.line_info_size,
+    )
+    fd = _load(loaded, spec, linked, attributes, request)
+    return Program(spec, linked, request.program_type, Fd(fd))
+
+
+def _load(
+    loaded: LoadedObject,
+    spec: ProgramSpec,
+    linked: LinkedProgram,
+    attributes: ProgAttributes,
+    request: ProgramRequest,
+) -> int:
+    try:
+        if request.verbose:
+            return _load_with_log(attributes, spec)
+        return _load_plain(attributes)
+    except OSError as error:
+        if request.attach_type_optional and attributes.expected_attach_type and error.errno == errno.EINVAL:
+            # Kernels before the attach type existed want 0; whatever else is wrong shows again.
+            attributes = attributes._replace(expected_attach_type=0)
+        return _explain(loaded, spec, linked, attributes, error, request.verbose)
+
+
+def _load_plain(attributes: ProgAttributes) -> int:
+    try:
+        return bpf.prog_load(attributes)
+    except PermissionError:
+        if not privilege.raise_memlock():
+            raise
+        return bpf.prog_load(attributes)
+
+
+def _load_with_log(attributes: ProgAttributes, spec: ProgramSpec) -> int:
+    """Load and show the log on stderr even on success; a log that is too long never fails a load."""
+    log = VerifierLog(_LOG_VERBOSE, _LOG_START)
+    fd = load_logged(attributes, log)
+    print(f"Verifier analysis of {printable(spec.name)}:\n{log.text}", file=sys.stderr)
+    return fd
+
+
+def load_logged(attributes: ProgAttributes, log: VerifierLog) -> int:
+    """Load with ``log``, growing its buffer as far as the kernel allows.
+
+    ENOSPC means that the log did not fit: since Linux 6.4 the kernel says how much it needs, before
+    that the buffer is doubled; at the limit the program is loaded without a log.
+    """
+    while True:
+        try:
+            return bpf.prog_load(attributes, log)
+        except OSError as error:
+            if error.errno == errno.EINVAL and not log.text and log.size > _LOG_MAX_OLD:
+                log.size = _LOG_MAX_OLD
+            elif error.errno != errno.ENOSPC:
+                raise
+            elif log.size in (_LOG_MAX, _LOG_MAX_OLD):
+                return bpf.prog_load(attributes)
+            else:
+                log.size = min(max(log.true_size, 2 * log.size), _LOG_MAX)
+
+
+def _explain(
+    loaded: LoadedObject,
+    spec: ProgramSpec,
+    linked: LinkedProgram,
+    attributes: ProgAttributes,
+    first: OSError,
+    verbose: bool,
+) -> int:
+    """Load once more for the log; returns the fd should the kernel have changed its mind."""
+    log = VerifierLog(_LOG_VERBOSE if verbose else _LOG_BRIEF, _LOG_START)
+    try:
+        return load_logged(attributes, log)
+    except OSError as error:
+        number = error.errno or first.errno or 0
+    if log.text.strip():
+        raise verifier.refusal(loaded.spec, spec, linked, log.text, number, whole=verbose) from first
+    raise KernelError(
+        f"{loaded.spec.path}: the kernel refused program {printable(spec.name)} "
+        f"(section {printable(spec.section)}, type {type_name(ProgramType, attributes.prog_type)}, "
+        f"{len(linked.code) // 8} instructions) without a verifier log",
+        call="BPF_PROG_LOAD",
+        errno=number,
+        hint=program_load_hint(number, attributes.prog_type, len(linked.code) // 8),
+    ) from first
+
+
+def request_type(spec: ProgramSpec, path: str, wanted: int | None) -> int:
+    """The type to load ``spec`` as: the command's, else the section's.
+
+    Raises ObjectFileError when neither says one.
+    """
+    if wanted is not None:
+        return wanted
+    if spec.program_type is None:
+        raise ObjectFileError(
+            f"the section name says nothing of the type of program {printable(spec.name)}",
+            path=path,
+            section=spec.section,
+            hint="name the type on the command line",
+        )
+    return spec.program_type
+
+
+def check_native(byte_order: str, path: str) -> None:
+    """BpfctlError for an object of the other byte order: it can be shown, not loaded."""
+    if byte_order != sys.byteorder:
+        raise BpfctlError(
+            f"{path}: the object is {byte_order} endian, this machine is {sys.byteorder} endian",
+            hint="compile it with -target bpf, or look at it with `bpfctl obj show`",
+        )

@@ -1,0 +1,127 @@
+"""Reusing a pinned map: does it fit the object's definition, and if not, in what."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+from bpfctl.errors import BpfctlError, KernelError, PinMismatchError, printable
+from bpfctl.kernel import bpf, info
+from bpfctl.kernel.bpf import MapAttributes
+from bpfctl.kernel.fd import Fd
+from bpfctl.kernel.privilege import permission_hint, possible_cpus
+from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
+
+# Flags that the kernel adds to a map on its own; they say nothing of the object.
+# devmap: kernel/bpf/devmap.c, dev_map_init_map().
+_KERNEL_FLAGS = {MapType.DEVMAP: MapFlag.RDONLY_PROG, MapType.DEVMAP_HASH: MapFlag.RDONLY_PROG}
+
+
+class Difference(NamedTuple):
+    """One field in which object and pin disagree, as text."""
+
+    field: str
+    wanted: str
+    pinned: str
+
+
+def open_pinned_map(path: str, wanted: MapAttributes, name: str) -> tuple[Fd, info.MapInfo] | None:
+    """The map pinned at ``path`` if it fits ``wanted``; None when nothing is pinned there.
+
+    Raises PinMismatchError with a table of the differing fields, KernelError when the pin cannot be
+    opened, BpfctlError when something else than a map is pinned there.
+    """
+    try:
+        fd = Fd(bpf.obj_get(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        hint = permission_hint("CAP_BPF") if isinstance(error, PermissionError) else None
+        raise KernelError(
+            f"cannot open the map pinned at {path}", call="BPF_OBJ_GET", errno=error.errno or 0, hint=hint
+        ) from error
+    try:
+        pinned = _map_info(fd, path)
+        found = differences(wanted, pinned)
+        if found:
+            raise mismatch(name, path, pinned.id, found)
+    except BaseException:
+        fd.close()
+        raise
+    return fd, pinned
+
+
+def _map_info(fd: Fd, path: str) -> info.MapInfo:
+    # A program's descriptor answers the same call with a struct of another shape: ask what it is.
+    if "map_type" not in info.fdinfo(fd.number):
+        raise BpfctlError(
+            f"{path} is a pinned program or link, not a map", hint="remove it, or rename the object's map"
+        )
+    try:
+        return info.map_info(fd.number)
+    except OSError as error:
+        raise KernelError(f"cannot read the map pinned at {path}", errno=error.errno or 0) from error
+
+
+def differences(wanted: MapAttributes, pinned: info.MapInfo) -> list[Difference]:
+    """Fields of ``wanted`` that ``pinned`` does not have; flags that the kernel adds are left out."""
+    flags = pinned.map_flags & ~(_KERNEL_FLAGS.get(MapType(wanted.map_type), 0) & ~wanted.map_flags)
+    pairs = (
+        ("type", type_name(MapType, wanted.map_type), type_name(MapType, pinned.type)),
+        ("key size", str(wanted.key_size), str(pinned.key_size)),
+        ("value size", str(wanted.value_size), str(pinned.value_size)),
+        ("max entries", str(_kernel_max_entries(wanted)), str(pinned.max_entries)),
+        ("flags", _flags_text(wanted.map_flags), _flags_text(flags)),
+        ("map extra", hex(wanted.map_extra), hex(pinned.map_extra)),
+    )
+    return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def _kernel_max_entries(wanted: MapAttributes) -> int:
+    """``max_entries`` as the kernel reports it back.
+
+    An LRU hash with one list per CPU is rounded to a multiple of the possible CPUs, up unless that
+    overflows (kernel/bpf/hashtab.c, htab_map_alloc).
+    """
+    entries = wanted.max_entries
+    lru = wanted.map_type in (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
+    if lru and wanted.map_flags & MapFlag.NO_COMMON_LRU:
+        cpus = possible_cpus()
+        rounded = -(-entries // cpus) * cpus
+        return rounded if rounded < 1 << 32 else entries // cpus * cpus
+    return entries
+
+
+def _flags_text(flags: int) -> str:
+    return f"{flags:#x} ({', '.join(flag_names(MapFlag, flags))})" if flags else "0"
+
+
+def mismatch(name: str, path: str, map_id: int, found: list[Difference]) -> PinMismatchError:
+    """The error for a pin that does not fit: a table, object against pin, and what to do."""
+    rows = [Difference("field", "object", "pinned"), *found]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    table = tuple(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return PinMismatchError(
+        f"map {printable(name)} of the object differs from map id {map_id} pinned at {path}",
+        details=table,
+        hint=(
+            f"`bpfctl map show pinned {path}` shows who made it; if nothing needs its contents, "
+            f"remove it with `rm {path}` and run the command again"
+        ),
+    )
+
+
+def check_owner(fd: Fd, path: str, program_type: int) -> None:
+    """A reused program array takes programs of one type only: say so before the kernel says EINVAL."""
+    owner = info.fdinfo(fd.number).get("owner_prog_type")
+    if owner is not None and int(owner) != program_type:
+        held = type_name(ProgramType, int(owner))
+        raise KernelError(
+            f"the program array pinned at {path} holds programs of type {held}, "
+            f"this one is of type {type_name(ProgramType, program_type)}",
+            call="BPF_PROG_LOAD",
+            errno=errno.EINVAL,
+            hint="pin the array under another name for this program type",
+        )

@@ -1,0 +1,97 @@
+"""What one process keeps between commands: the object it read last, and what it loaded of it.
+
+A batch that attaches one object to a thousand interfaces reads and links it once.  A loaded program is
+handed out again only where a fresh load would share everything anyway: all of its object's maps are
+pinned, and the pins still lead to the same maps, or are constants.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import NamedTuple
+
+from bpfctl.errors import BpfctlError
+from bpfctl.kernel import bpf, info
+from bpfctl.kernel.fd import Fd
+from bpfctl.loader.live import LoadedObject, Map
+from bpfctl.loader.load import LoadRequest, load
+from bpfctl.loader.transaction import Transaction
+from bpfctl.objfile import read_object
+from bpfctl.objfile.spec import ObjectSpec
+
+
+class _FileKey(NamedTuple):
+    """Identity and state of a file; a rewritten object gets another key."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime: int
+    maps_abi: str | None
+
+
+class Session:
+    """Owns what it hands out: descriptors stay open until the next object or the end of the block."""
+
+    def __init__(self) -> None:
+        self._key: _FileKey | None = None
+        self._object: ObjectSpec | None = None
+        self._loaded: tuple[LoadRequest, LoadedObject] | None = None
+
+    def read(self, path: str, maps_abi: str | None = None) -> ObjectSpec:
+        """``read_object``, remembered while the file stays as it is."""
+        key = _file_key(path, maps_abi)
+        if self._object is None or key != self._key:
+            self._drop()
+            self._object, self._key = read_object(path, maps_abi=maps_abi), key
+        return self._object
+
+    def load(self, obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> LoadedObject:
+        """``loader.load``, or what it returned for the same request if that is as good as new."""
+        if self._loaded:
+            last, loaded = self._loaded
+            same = last == request and loaded.spec is obj
+            if same and all(_is_shared(live) for live in loaded.maps.values()):
+                return loaded
+        self._drop_loaded()
+        loaded = load(obj, request, transaction)
+        self._loaded = request, loaded
+        return loaded
+
+    def _drop_loaded(self) -> None:
+        if self._loaded:
+            self._loaded[1].close()
+            self._loaded = None
+
+    def _drop(self) -> None:
+        self._drop_loaded()
+        self._object = self._key = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop()
+
+
+def _file_key(path: str, maps_abi: str | None) -> _FileKey:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise BpfctlError(f"{path}: {error.strerror}") from error
+    return _FileKey(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, maps_abi)
+
+
+def _is_shared(live: Map) -> bool:
+    """True when loading again would find this very map, or one that cannot be told from it."""
+    if live.pin_path is None:
+        return live.spec.frozen
+    try:
+        with Fd(bpf.obj_get(live.pin_path)) as pinned:
+            return info.map_info(pinned.number).id == info.map_info(live.fd.number).id
+    except OSError:
+        return False

@@ -1,0 +1,60 @@
+"""All or nothing: what a command makes is undone when a later step fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple
+
+from bpfctl.errors import BpfctlError
+from bpfctl.kernel.fd import Fd
+
+
+class _Step(NamedTuple):
+    description: str
+    undo: Callable[[], None]
+
+
+class Transaction:
+    """A stack of undo steps, run in reverse when the ``with`` block is left by any exception.
+
+    Leaving it normally keeps everything.  An undo step that fails does not stop the others; it is
+    named in the details of the error that caused the rollback.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[_Step] = []
+        self._held: list[Fd] = []
+
+    def undo(self, description: str, step: Callable[[], None]) -> None:
+        """Remember how to take back what was just done; ``description`` completes "could not ..."."""
+        self._steps.append(_Step(description, step))
+
+    def hold(self, fd: Fd) -> Fd:
+        """Keep ``fd`` open until the end of the block, for an undo step that needs it."""
+        self._held.append(fd)
+        return fd
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            failures = self._roll_back()
+            if failures and isinstance(error, BpfctlError):
+                error.details += tuple(failures)
+        for fd in self._held:
+            fd.close()
+
+    def _roll_back(self) -> list[str]:
+        """Run the steps; what could not be undone, in words."""
+        failures = []
+        while self._steps:
+            step = self._steps.pop()
+            try:
+                step.undo()
+            except OSError as failure:
+                failures.append(f"could not {step.description}: {failure.strerror}")
+        return failures

@@ -1,0 +1,120 @@
+"""A verifier log made short: which lines say why, and which source line it was.
+
+The log of a refused program ends with the instruction that failed, the state that it was reached in
+and one sentence; before that stand thousands of lines of other paths.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from bpfctl.errors import VerifierError, errno_text, printable
+from bpfctl.objfile.spec import LinkedProgram, ObjectSpec, PlacedFunction, ProgramSpec
+
+SUMMARY_LINES = 8
+_STATISTICS = (
+    "processed ",
+    "verification time ",
+    "stack depth ",
+    "total_states ",
+    "peak_states ",
+    "mark_read ",
+)
+
+
+class SourceLine(NamedTuple):
+    """Where in the C file: ``text`` is the line itself, as the compiler stored it."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.file)}:{self.line}: {printable(self.text.strip())}"
+
+
+class Summary(NamedTuple):
+    """``lines`` that matter, ``omitted`` lines before them, ``instruction`` number or None."""
+
+    lines: tuple[str, ...]
+    omitted: int
+    instruction: int | None
+
+
+def summarise(log: str, limit: int = SUMMARY_LINES) -> Summary:
+    """The last ``limit`` lines of ``log`` that say something, statistics left out."""
+    lines = [line.rstrip() for line in log.splitlines()]
+    while lines and (not lines[-1] or lines[-1].startswith(_STATISTICS)):
+        lines.pop()
+    shown = lines[-limit:]
+    return Summary(tuple(shown), len(lines) - len(shown), _last_instruction(lines))
+
+
+def _last_instruction(lines: list[str]) -> int | None:
+    """Number of the last instruction that the log names: ``12: (71) r1 = *(u8 *)(r2 +0)``."""
+    for line in reversed(lines):
+        number, colon, rest = line.partition(": (")
+        if colon and number.isdecimal() and rest[2:3] == ")":
+            return int(number)
+    return None
+
+
+def refusal(
+    obj: ObjectSpec, spec: ProgramSpec, linked: LinkedProgram, log: str, number: int, *, whole: bool
+) -> VerifierError:
+    """The error for a program that the verifier refused; ``whole``: give all of the log."""
+    summary = summarise(log)
+    source = source_line(obj, linked, summary.instruction) if summary.instruction is not None else None
+    lines = tuple(log.splitlines()) if whole else summary.lines
+    details = tuple(f"  {line}" for line in lines)
+    if not whole and summary.omitted:
+        details = (f"  [{summary.omitted} earlier lines left out]", *details)
+    where = _function_at(linked, summary.instruction)
+    if source:
+        details = (f"at {source}{where}", *details)
+    return VerifierError(
+        f"{obj.path}: the verifier refused program {printable(spec.name)} "
+        f"(section {printable(spec.section)}, {len(linked.code) // 8} instructions): {errno_text(number)}",
+        program=spec.name,
+        section=spec.section,
+        source=str(source) if source else None,
+        log=log,
+        errno=0,
+        details=details,
+        hint=None if whole else "`verbose` after the program shows the whole log",
+    )
+
+
+def _function_at(linked: LinkedProgram, instruction: int | None) -> str:
+    """`` in function F, instruction N`` when the place lies in a subprogram."""
+    if instruction is None:
+        return ""
+    function = next((f for f in linked.functions if _covers(f, instruction)), None)
+    if function is None:
+        return f" (instruction {instruction})"
+    return f" (function {printable(function.name)}, instruction {instruction})"
+
+
+def _covers(function: PlacedFunction, instruction: int) -> bool:
+    return function.start <= instruction < function.start + function.size
+
+
+def source_line(obj: ObjectSpec, linked: LinkedProgram, instruction: int) -> SourceLine | None:
+    """The line_info record that covers ``instruction``, or None without one.
+
+    A record is four u32: instruction, file name, line text, line << 10 | column (elf .BTF.ext).
+    """
+    if obj.btf is None or not linked.line_info:
+        return None
+    order = "<" if obj.byte_order == "little" else ">"
+    record = struct.Struct(f"{order}4I")
+    best = None
+    for at in range(0, len(linked.line_info), linked.line_info_size):
+        fields = record.unpack_from(linked.line_info, at)
+        if fields[0] > instruction:
+            break
+        best = fields
+    if best is None:
+        return None
+    return SourceLine(obj.btf.string(best[1]), best[3] >> 10, obj.btf.string(best[2]))

@@ -1,0 +1,43 @@
+"""Verifier logs as real kernels write them, and what is left of them for a reader."""
+
+from __future__ import annotations
+
+from bpfctl.loader.verifier import summarise
+
+REAL_LOG = """\
+func#0 @0
+0: R1=ctx() R10=fp0
+; void *data = (void *)(long)ctx->data; @ reject.bpf.c:11
+0: (61) r1 = *(u32 *)(r1 +0)          ; R1_w=pkt(r=0)
+; return *(char *)data; @ reject.bpf.c:12
+1: (71) r0 = *(u8 *)(r1 +0)
+invalid access to packet, off=0 size=1, R1(id=0,off=0,r=0)
+R1 offset is outside of the packet
+processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+
+def test_statistics_are_left_out() -> None:
+    summary = summarise(REAL_LOG)
+    assert summary.lines[-1] == "R1 offset is outside of the packet"
+    assert summary.omitted == 0
+
+
+def test_last_instruction_is_found() -> None:
+    assert summarise(REAL_LOG).instruction == 1
+
+
+def test_long_log_keeps_its_end_and_counts_the_rest() -> None:
+    log = "".join(f"{n}: (b7) r0 = {n}\n" for n in range(1000)) + "back-edge from insn 3 to 2\n"
+    summary = summarise(log, limit=3)
+    assert summary.lines == ("998: (b7) r0 = 998", "999: (b7) r0 = 999", "back-edge from insn 3 to 2")
+    assert summary.omitted == 998
+    assert summary.instruction == 999
+
+
+def test_register_states_are_no_instructions() -> None:
+    assert summarise("from 3 to 5: R0=1\n7: R1=scalar()\n").instruction is None
+
+
+def test_empty_log() -> None:
+    assert summarise("") == ((), 0, None)
