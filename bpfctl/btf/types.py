@@ -293,7 +293,7 @@ class Btf:
             raise self._error(f"void is no {kinds[0].label}")
         part, at, kind = self._record(type_id)
         if kind not in kinds:
-            raise self._error(f"type {type_id} is a {kind.label}, not a {kinds[0].label}")
+            raise self._error(f"type {type_id} is of kind {kind.label}, not {kinds[0].label}")
         return part, at
 
     def _elements(self, type_id: int, width: int, *kinds: Kind) -> tuple[Btf, int, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from bpfctl.errors import KernelError, NotFoundError, printable
@@ -74,9 +75,10 @@ def _load_once(loaded: LoadedObject, request: LoadRequest, transaction: Transact
     plan = PinPlan(loaded.spec, transaction, request.pin_root)
     MapMaker(loaded, plan, request.ifindex).make_all()
     for spec in specs:
-        how = _program_request(spec, request, loaded.spec.path)
+        how = _program_request(spec, specs[0], request, loaded.spec.path)
         _check_reused_arrays(loaded, how.program_type)
         loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how)
+    _bind_constants(loaded)
     _fill_new_arrays(loaded)
     _pin_new(loaded, transaction)
     _fill_reused_arrays(loaded, transaction)
@@ -114,14 +116,20 @@ def unreachable_tail_calls(obj: ObjectSpec) -> list[ProgramSpec]:
     return [p for p in obj.programs.values() if p.tail_call and p.tail_call.map_id not in ids]
 
 
-def _program_request(spec: ProgramSpec, request: LoadRequest, path: str) -> ProgramRequest:
-    program_type = request_type(spec, path, request.program_type)
+def _program_request(spec: ProgramSpec, main: ProgramSpec, request: LoadRequest, path: str) -> ProgramRequest:
+    """How to load ``spec``.
+
+    A section ``ID/KEY`` says nothing: its program gets type and attach type of the one that calls it,
+    since a program array holds programs of one kind only (kernel/bpf/core.c, bpf_prog_map_compatible).
+    """
+    model = main if spec.tail_call else spec
+    program_type = request_type(model, path, request.program_type)
     attach_type = request.attach_type
     if attach_type is None:
         # What the section says of its own type means nothing for another one.
-        attach_type = spec.attach_type if program_type == spec.program_type else 0
+        attach_type = model.attach_type if program_type == model.program_type else 0
     return ProgramRequest(
-        program_type, attach_type, spec.attach_type_optional, request.ifindex, request.verbose
+        program_type, attach_type, model.attach_type_optional, request.ifindex, request.verbose
     )
 
 
@@ -142,6 +150,19 @@ def _check_reused_arrays(loaded: LoadedObject, program_type: int) -> None:
     for live in loaded.maps.values():
         if live.reused and live.spec.map_type == MapType.PROG_ARRAY and live.pin_path:
             check_owner(live.fd, live.pin_path, program_type)
+
+
+def _bind_constants(loaded: LoadedObject) -> None:
+    """Each program holds the read-only data of its object, used or not, as under libbpf.
+
+    Tools look there for what an object says of itself; a kernel that cannot do it (before 5.10) loses
+    nothing else.
+    """
+    for live in loaded.maps.values():
+        if live.spec.frozen:
+            for program in loaded.programs.values():
+                with suppress(OSError):
+                    bpf.prog_bind_map(program.fd.number, live.fd.number)
 
 
 def _fill_new_arrays(loaded: LoadedObject) -> None:

@@ -90,12 +90,12 @@ def _read_map(btf: Btf, variable: DatasecVar, section_size: int, strict: bool) -
     if variable.offset + variable.size > section_size:
         raise definition.error(f"{variable.size} bytes run past the section's {section_size}")
     if btf.kind(variable.type_id) is not Kind.VAR:
-        raise definition.error(f"is a {btf.kind(variable.type_id).label}, not a variable")
+        raise definition.error(f"is {btf.kind(variable.type_id).label}, not a variable")
     if btf.linkage(variable.type_id) is not Linkage.GLOBAL:
         raise definition.error("is static, hidden or extern; maps have to be global")
     struct_id = btf.skip_modifiers(btf.type(variable.type_id).size_or_type)
     if btf.kind(struct_id) is not Kind.STRUCT:
-        raise definition.error(f"defined by a {btf.kind(struct_id).label}, not by a struct")
+        raise definition.error(f"defined by {btf.kind(struct_id).label}, not by a struct")
     if btf.type(struct_id).size_or_type > variable.size:
         raise definition.error(f"its struct is larger than the {variable.size} bytes of the variable")
     return _read_struct(definition, struct_id)
@@ -178,7 +178,7 @@ def _read_values(definition: _Definition, spec: MapSpec, member: Member) -> None
     element = btf.skip_modifiers(btf.type(pointer).size_or_type)
     expected = Kind.FUNC_PROTO if spec.map_type == MapType.PROG_ARRAY else Kind.STRUCT
     if btf.kind(element) is not expected:
-        raise definition.error(f"'values' points to a {btf.kind(element).label}, not to a {expected.label}")
+        raise definition.error(f"'values' points to {btf.kind(element).label}, not to {expected.label}")
     if expected is Kind.STRUCT:
         inner = definition._replace(name=f"{definition.name}.inner", is_inner=True)
         spec.inner = _read_struct(inner, element)
@@ -189,10 +189,10 @@ def _number(definition: _Definition, member: Member) -> int:
     btf = definition.btf
     pointer = btf.skip_modifiers(member.type_id)
     if btf.kind(pointer) is not Kind.PTR:
-        raise definition.error(f"{member.name!r} is a {btf.kind(pointer).label}, not made with __uint()")
+        raise definition.error(f"{member.name!r} is {btf.kind(pointer).label}, not made with __uint()")
     array = btf.type(pointer).size_or_type
     if btf.kind(array) is not Kind.ARRAY:
-        raise definition.error(f"{member.name!r} points to a {btf.kind(array).label}, not made with __uint()")
+        raise definition.error(f"{member.name!r} points to {btf.kind(array).label}, not made with __uint()")
     return btf.array(array).length
 
 
@@ -213,7 +213,7 @@ def _sized_type(definition: _Definition, member: Member) -> tuple[int, int]:
     btf = definition.btf
     if btf.kind(member.type_id) is not Kind.PTR:
         raise definition.error(
-            f"{member.name!r} is a {btf.kind(member.type_id).label}, not made with __type()"
+            f"{member.name!r} is {btf.kind(member.type_id).label}, not made with __type()"
         )
     type_id = btf.type(member.type_id).size_or_type
     return type_id, btf.resolve_size(type_id)

@@ -20,7 +20,10 @@ _LONGEST_PLAIN_SECTION = 7  # ``.rodata``
 
 
 def read_data_maps(elf: Elf, btf: Btf | None) -> list[MapSpec]:
-    """A map for each data section that is not empty, in file order, named as the section."""
+    """A map for each data section that is not empty, in file order, named as the section.
+
+    ``btf`` has hidden variables made static (:func:`bpfctl.btf.fixup.kernel_btf`).
+    """
     return [_data_map(elf, section, btf) for section in elf.sections if is_data_section(section)]
 
 
@@ -35,7 +38,7 @@ def _data_map(elf: Elf, section: SectionSpec, btf: Btf | None) -> MapSpec:
     is_constant = section.name == ".rodata" or section.name.startswith(".rodata.")
     datasec = _find_datasec(btf, section.name)
     flags = MapFlag.RDONLY_PROG if is_constant else MapFlag(0)
-    if btf is not None and datasec and _has_public_variable(elf, section.index, btf, datasec):
+    if btf is not None and datasec and _has_public_variable(btf, datasec):
         flags |= MapFlag.MMAPABLE
     return MapSpec(
         name=section.name,
@@ -60,15 +63,11 @@ def _find_datasec(btf: Btf | None, name: str) -> int:
     return (btf.find(name, Kind.DATASEC) or 0) if btf is not None else 0
 
 
-def _has_public_variable(elf: Elf, index: int, btf: Btf, datasec: int) -> bool:
-    """Whether user space may see one: not static, and not hidden when the object was linked."""
+def _has_public_variable(btf: Btf, datasec: int) -> bool:
+    """Whether user space may see one: hidden ones count as static."""
     from bpfctl.btf.kinds import Linkage
 
-    hidden = {elf.name(s) for s in elf.symbols if s.section_index == index and s.is_hidden}
-    return any(
-        btf.linkage(variable.type_id) is not Linkage.STATIC and btf.name(variable.type_id) not in hidden
-        for variable in btf.datasec(datasec)
-    )
+    return any(btf.linkage(variable.type_id) is not Linkage.STATIC for variable in btf.datasec(datasec))
 
 
 def object_name(path: str) -> str:
@@ -80,17 +79,17 @@ def object_name(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0][:_NAME_SIZE]
 
 
-def data_map_kernel_name(object_name: str, section: str) -> str:
-    """The name that the kernel gets for the map of ``section``, by libbpf's rule.
+def data_map_kernel_name(path: str, section: str) -> str:
+    """The name that the kernel gets for the map of ``section`` of object file ``path``, by libbpf's rule.
 
     Dotted sections keep their own name; the plain three follow as much of the object's as there is room.
 
-    >>> data_map_kernel_name("my_object_name", ".bss"), data_map_kernel_name("my_object_name", ".data.cold")
+    >>> data_map_kernel_name("my_object_name.o", ".bss"), data_map_kernel_name("x.o", ".data.cold")
     ('my_objec.bss', '.data.cold')
     """
     if "." in section[1:]:
         name = section
     else:
         room = _NAME_SIZE - min(max(_LONGEST_PLAIN_SECTION, len(section)), _NAME_SIZE)
-        name = object_name[:room] + section
+        name = object_name(path)[:room] + section
     return "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in name[:_NAME_SIZE])

@@ -36,6 +36,7 @@ SHT_STRTAB = 3
 SHT_RELA = 4
 SHT_NOBITS = 8
 SHT_REL = 9
+_WITHOUT_CONTENTS = (0, SHT_NOBITS)
 SHF_EXECINSTR = 0x4
 _SHF_COMPRESSED = 0x800
 
@@ -245,13 +246,16 @@ class Elf:
             Symbol._make(entry)
             for entry in struct.iter_unpack(self.prefix + "IBBHQQ", self.section_data(index))
         ]
+        sizes = [section.size for section in self.sections]
         for number, symbol in enumerate(self.symbols):
-            if symbol.name_offset and symbol.name_offset >= len(self._strings):
-                raise self.error(
-                    f"name of symbol {number} lies outside of the string table",
-                    section=index,
-                    offset=number * _SYMBOL_SIZE,
-                )
+            name_offset, _, _, section_index, value, size = symbol
+            if name_offset and name_offset >= len(self._strings):
+                problem = "its name lies outside of the string table"
+            elif 0 < section_index < len(sizes) and value + size > sizes[section_index]:
+                problem = f"it ends at {value + size:#x}, outside of section {section_index}"
+            else:
+                continue
+            raise self.error(f"symbol {number}: {problem}", section=index, offset=number * _SYMBOL_SIZE)
 
     def _string(self, strings: bytes, start: int, what: str, where: int) -> str:
         """The NUL-terminated string at ``start``; bytes that are not UTF-8 come out escaped."""
@@ -267,9 +271,9 @@ class Elf:
     # -- access ---------------------------------------------------------------------------------------
 
     def section_data(self, index: int) -> bytes:
-        """The bytes of section number ``index``; of SHT_NOBITS, which has none, b""."""
+        """The bytes of section number ``index``; b"" of one that has none in the file."""
         section = self.sections[index]
-        if section.type in (0, SHT_NOBITS):
+        if section.type in _WITHOUT_CONTENTS:
             return b""
         if section.flags & _SHF_COMPRESSED:
             raise self.error(
@@ -314,7 +318,8 @@ class Elf:
             raise self.error(f"not made of relocations of {_RELOCATION_SIZE} bytes", section=section.index)
         if section.link != self._symbol_table:
             raise self.error(f"its symbol table, section {section.link}, is none", section=section.index)
-        limit = self.sections[section.info].size
+        target = self.sections[section.info]
+        limit = 0 if target.type in _WITHOUT_CONTENTS else target.size
         # r_info is one 64-bit word: symbol in the high half, type in the low one.
         entries = [
             RelocationEntry(offset, info & 0xFFFFFFFF, info >> 32)

@@ -20,13 +20,13 @@ never have meant is discarded; two that remain are an error, and the user decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from struct import iter_unpack
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import ObjectFileError, UsageError, printable
 from bpfctl.objfile.elf import SHT_PROGBITS, STB_LOCAL, STT_NOTYPE, STT_OBJECT, Elf, Symbol
-from bpfctl.objfile.spec import MapOrigin, MapSlot, MapSpec, ProgramSpec, SectionSpec
+from bpfctl.objfile.spec import MapOrigin, MapSlot, MapSpec, SectionSpec
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 if TYPE_CHECKING:
@@ -96,25 +96,6 @@ def read_legacy_maps(elf: Elf, btf: Btf | None, *, abi: str | None, warnings: li
         if spec.map_type in _MAPS_OF_MAPS:
             _set_inner(elf, spec, maps)
     return sorted(maps, key=lambda spec: spec.map_type in _MAPS_OF_MAPS)
-
-
-def add_tail_calls(maps: Iterable[MapSpec], programs: Mapping[str, ProgramSpec], warnings: list[str]) -> None:
-    """Programs of sections named ``ID/KEY`` become initial entries of the program array of that id."""
-    arrays: dict[int, MapSpec] = {}
-    for spec in maps:
-        if spec.origin is MapOrigin.LEGACY and spec.map_type == MapType.PROG_ARRAY and spec.id:
-            arrays.setdefault(spec.id, spec)
-    for program in programs.values():
-        if program.tail_call is None:
-            continue
-        array = arrays.get(program.tail_call.map_id)
-        if array is None:
-            warnings.append(
-                f"section {program.section}: no program array has id {program.tail_call.map_id}, "
-                f"so program {program.name} is not put anywhere"
-            )
-        else:
-            array.slots += (MapSlot(program.tail_call.key, program.name),)
 
 
 # -- where each definition lies ------------------------------------------------------------------------
@@ -197,13 +178,15 @@ def _choose(elf: Elf, definitions: Sequence[_Definition], abi: str | None) -> li
 def _settle(
     elf: Elf, definition: _Definition, readings: dict[str, Reading], witnesses: set[str]
 ) -> tuple[str, Reading]:
-    agreed = witnesses & set(readings)
-    if len(witnesses) == 1 and agreed:
-        (abi,) = agreed
+    candidates = set(readings)
+    if len(candidates) > 1 and len(witnesses) == 1:
+        candidates &= witnesses
+    if len(candidates) == 1:
+        (abi,) = candidates
         return abi, readings[abi]
     if len({tuple(_non_zero(reading)) for reading in readings.values()}) == 1:
         return "libbpf", next(iter(readings.values()))
-    raise _ambiguous(elf, definition, readings)
+    raise _undecided(elf, definition, readings, "can be read in two ways")
 
 
 def _readings(elf: Elf, definition: _Definition) -> dict[str, Reading]:
@@ -220,7 +203,7 @@ def _readings(elf: Elf, definition: _Definition) -> dict[str, Reading]:
         readings["samples"] = _read("samples", words)
     if not readings:
         readings = {abi: _read(abi, words) for abi in ("iproute2", "samples")}
-        raise _ambiguous(elf, definition, readings)
+        raise _undecided(elf, definition, readings, "make no sense in either way of reading them")
     return readings
 
 
@@ -261,7 +244,9 @@ def _non_zero(reading: Reading) -> list[tuple[str, int]]:
     return [(name, value) for name, value in reading.items() if value]
 
 
-def _ambiguous(elf: Elf, definition: _Definition, readings: Mapping[str, Reading]) -> ObjectFileError:
+def _undecided(
+    elf: Elf, definition: _Definition, readings: Mapping[str, Reading], problem: str
+) -> ObjectFileError:
     """The error that shows each reading as a column, field by field."""
     names = dict.fromkeys(name for reading in readings.values() for name in reading)
     rows = [("", *readings)]
@@ -272,7 +257,7 @@ def _ambiguous(elf: Elf, definition: _Definition, readings: Mapping[str, Reading
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return definition.error(
         elf,
-        f"its {4 * len(definition.words)} bytes can be read in two ways",
+        f"its {4 * len(definition.words)} bytes {problem}",
         hint=f"say which: maps-abi {{{'|'.join(ABIS)}}}",
         details=tuple(line.rstrip() for line in table),
     )
@@ -290,7 +275,6 @@ def _text(name: str, value: int) -> str:
 def _map(elf: Elf, definition: _Definition, abi: str, fields: Reading) -> MapSpec:
     if fields["type"] == MapType.UNSPEC:
         raise definition.error(elf, "has no type")
-    numa_node = fields.get("numa_node", 0) if fields.get("flags", 0) & MapFlag.NUMA_NODE else None
     is_outer = fields["type"] in _MAPS_OF_MAPS
     return MapSpec(
         name=definition.name,
@@ -302,7 +286,7 @@ def _map(elf: Elf, definition: _Definition, abi: str, fields: Reading) -> MapSpe
         value_size=4 if is_outer else fields["value_size"],  # a map's fd
         max_entries=fields["max_entries"],
         flags=fields.get("flags", 0),
-        numa_node=numa_node,
+        numa_node=fields.get("numa_node") if fields.get("flags", 0) & MapFlag.NUMA_NODE else None,
         pinning=fields.get("pinning", 0),
         abi=abi,
         id=fields.get("id", 0),

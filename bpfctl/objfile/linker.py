@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from struct import Struct
 
-from bpfctl.errors import NotFoundError, UnsupportedObjectError, printable
+from bpfctl.errors import NotFoundError, ObjectFileError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT
 from bpfctl.objfile.programs import Place
 from bpfctl.objfile.relocate import Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
 from bpfctl.uapi import ProgramType
+
+_EXCEPTION_TAG = "exception_callback:"
 
 
 def link_program(obj: ObjectSpec, name: str) -> LinkedProgram:
@@ -50,9 +52,17 @@ class _Linker:
         self._placed: list[tuple[FunctionSpec, int]] = []
 
     def link(self, main: FunctionSpec) -> LinkedProgram:
+        self._append(main)
+        callback = _exception_callback(self._obj, main)
+        if callback and (callback.section_index, callback.offset) not in self._starts:
+            self._append(callback)
+        return self._result()
+
+    def _append(self, function: FunctionSpec) -> None:
+        """Place ``function`` and, depth first, those of its callees that are not placed yet."""
         imm = Struct(self._obj._elf.prefix + "i")
-        # Depth first with a stack of our own: a chain of calls in a hostile object may be long.
-        walk = [iter(self._place(main))]
+        # With a stack of our own: a chain of calls in a hostile object may be long.
+        walk = [iter(self._place(function))]
         while walk:
             for position, place in walk[-1]:
                 is_new = place not in self._starts
@@ -63,7 +73,6 @@ class _Linker:
                     break
             else:
                 walk.pop()
-        return self._result()
 
     def _place(self, function: FunctionSpec) -> list[tuple[int, Place]]:
         """Append ``function`` and relocate it; returns its references to other functions."""
@@ -123,3 +132,29 @@ class _Linker:
             line_info,
             ext.line_info.record_size if line_info else 0,
         )
+
+
+def _exception_callback(obj: ObjectSpec, main: FunctionSpec) -> FunctionSpec | None:
+    """The function that a declaration tag ``exception_callback:NAME`` of ``main`` asks for.
+
+    Nothing calls it: the kernel does when the program throws, and finds it by the same tag.
+    """
+    btf = obj.btf
+    if btf is None or _EXCEPTION_TAG.encode() not in obj._elf.data:
+        return None
+    from bpfctl.btf.kinds import Kind
+
+    for tag_id in btf.ids(Kind.DECL_TAG):
+        tag = btf.type(tag_id)
+        if (
+            tag.name.startswith(_EXCEPTION_TAG)
+            and btf.kind(tag.size_or_type) is Kind.FUNC
+            and btf.name(tag.size_or_type) == main.name
+        ):
+            wanted = tag.name.removeprefix(_EXCEPTION_TAG)
+            for function in obj.functions:
+                if function.name == wanted and function.is_global:
+                    return function
+            message = f"program {main.name}: its exception callback {wanted} is no global function"
+            raise ObjectFileError(message, path=obj.path, section=".BTF", offset=btf.offset_of(tag_id))
+    return None

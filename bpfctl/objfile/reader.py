@@ -18,7 +18,7 @@ from bpfctl.objfile.elf import (
     Elf,
     read_file,
 )
-from bpfctl.objfile.legacy_maps import add_tail_calls, read_legacy_maps
+from bpfctl.objfile.legacy_maps import read_legacy_maps
 from bpfctl.objfile.programs import SUBPROGRAMS, read_functions, read_programs
 from bpfctl.objfile.relocate import called_places
 from bpfctl.objfile.spec import ExternSpec, FunctionSpec, MapSpec, ObjectSpec, ProgramSpec
@@ -150,7 +150,6 @@ def _read_maps(
     elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec], maps_abi: str | None, warnings: list[str]
 ) -> dict[str, MapSpec]:
     legacy = read_legacy_maps(elf, btf, abi=maps_abi, warnings=warnings)
-    add_tail_calls(legacy, programs, warnings)
     maps: dict[str, MapSpec] = {}
     for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf)):
         if spec.name in maps:

@@ -154,7 +154,8 @@ def _kind(program_type: P, attach_type: int, letters: str) -> SectionKind:
     return SectionKind(int(program_type), int(attach_type), "O" in letters, flags)
 
 
-_ROWS = {row[0]: row[1:] for row in _TABLE}
+_EXACT = {row[0]: row[1:] for row in _TABLE if not row[0].endswith("+")}
+_FAMILIES = {row[0][:-1]: row[1:] for row in _TABLE if row[0].endswith("+")}
 
 
 def section_kind(name: str) -> SectionKind:
@@ -165,9 +166,9 @@ def section_kind(name: str) -> SectionKind:
     """
     bare = name.removeprefix("?")
     head, _, target = bare.partition("/")
-    if row := _ROWS.get(bare):
+    if row := _EXACT.get(bare):
         kind = _kind(*row)
-    elif row := _ROWS.get(head + "+"):
+    elif row := _FAMILIES.get(head):
         kind = _kind(*row)._replace(target=target)
     else:
         kind = SectionKind(None)
@@ -193,7 +194,7 @@ def tail_call(name: str) -> TailCall | None:
 def _scan_integer(text: str) -> tuple[int, str] | None:
     """An integer at the start of ``text`` by the rules of scanf's ``%i``, and what follows it."""
     text = text.lstrip(" \t\n\v\f\r")
-    digits = text.lstrip("+-") if text[:2] not in ("+-", "-+", "--", "++") else ""
+    digits = text[1:] if text[:1] in ("+", "-") else text
     if digits[:2] in ("0x", "0X"):
         base, allowed, digits = 16, "0123456789abcdefABCDEF", digits[2:]
     elif digits.startswith("0"):
@@ -204,5 +205,6 @@ def _scan_integer(text: str) -> tuple[int, str] | None:
     number = digits[: len(digits) - len(rest)]
     if not number:
         return None
+    # Only 32 bits will be kept, and digits beyond the last 64 are multiples of that in every base.
     value = int(number[-64:], base)
     return (-value if text.startswith("-") else value), rest

@@ -1,0 +1,106 @@
+"""An independent judge: what bpftool loads, we load the same, instruction by instruction.
+
+Every object of testdata goes through both.  bpftool (libbpf) refuses the older generation, so those
+objects are judged by the traffic tests instead; which ones it refuses is asserted here too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfctl.errors import BpfctlError
+from bpfctl.loader import LoadRequest, Transaction, load
+from bpfctl.loader.pins import pin
+from bpfctl.objfile import read_object
+from bpfctl.objfile.spec import MapOrigin
+from conftest import TESTDATA, Requires
+
+pytestmark = pytest.mark.kernel
+
+OBJECTS = sorted(TESTDATA.glob("*.bpf.o"))
+# Objects that neither tool is meant to load: broken on purpose, or for another machine.
+BROKEN = {"verifier_reject", "no_license", "undefined_symbol"}
+# Loaded here, and why bpftool does not: another rule of libbpf's in each.
+PEER_REFUSES = {
+    "cross_section": "static functions outside of .text",
+    "optional_prog": "it pins what it did not load",
+    "xdp_drop": "the section name `prog` says no type",
+}
+# Never given to bpftool: it would pin into the machine's own bpffs.
+PINS_BY_NAME = {"proto_report"}
+# Pieces that this loader names instead of loading them.
+UNSUPPORTED = {"core_user", "kconfig_user", "kfunc_user", "ksym_user", "struct_ops_user"}
+
+
+def name_of(path: Path) -> str:
+    return path.name.removesuffix(".bpf.o")
+
+
+def bpftool(*words: object) -> Any:
+    done = subprocess.run(["bpftool", "-j", *map(str, words)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def loads_with_bpftool(path: Path, directory: Path) -> bool:
+    command = ["bpftool", "prog", "loadall", str(path), str(directory), "pinmaps", str(directory / "maps")]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def instructions(pin_path: Path) -> list[str]:
+    """The translated instructions; map ids and addresses, which differ from load to load, masked."""
+    masked = []
+    for insn in bpftool("prog", "dump", "xlated", "pinned", pin_path, "opcodes"):
+        opcodes = insn["opcodes"]
+        code, registers = opcodes["code"], opcodes["src_reg"]
+        is_load = int(code, 0) == 0x18 and int(registers, 0) != 0
+        masked.append(
+            f"{code} {registers} {opcodes['dst_reg']} {opcodes['off']} "
+            + ("" if is_load else "".join(opcodes["imm"]))
+        )
+    return masked
+
+
+def map_facts(facts: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(
+        facts.get(key)
+        for key in ("type", "name", "flags", "bytes_key", "bytes_value", "max_entries", "frozen")
+    )
+
+
+def program_maps(pin_path: Path) -> set[tuple[Any, ...]]:
+    ids = bpftool("prog", "show", "pinned", pin_path).get("map_ids", [])
+    return {map_facts(bpftool("map", "show", "id", number)) for number in ids}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in OBJECTS if "bigendian" not in p.name and name_of(p) not in PINS_BY_NAME], ids=name_of
+)
+def test_same_programs_and_maps_as_bpftool(path: Path, bpffs: Path, requires: Requires) -> None:
+    requires("bpftool")
+    theirs, ours = bpffs / "theirs", bpffs / "ours"
+    name = name_of(path)
+    obj = read_object(str(path), maps_abi="iproute2" if name == "ambiguous_map" else None)
+    if name in PEER_REFUSES or any(spec.origin is MapOrigin.LEGACY for spec in obj.maps.values()):
+        assert not loads_with_bpftool(path, theirs)
+        return
+    if name in BROKEN | UNSUPPORTED:
+        with pytest.raises(BpfctlError), Transaction() as transaction:
+            load(obj, LoadRequest(tuple(obj.programs), pin_root=str(bpffs)), transaction)
+        return
+    assert loads_with_bpftool(path, theirs)
+    ours.mkdir()
+    names = tuple(name for name, spec in obj.programs.items() if spec.autoload)
+    with (
+        Transaction() as transaction,
+        load(obj, LoadRequest(names, pin_root=str(bpffs)), transaction) as loaded,
+    ):
+        for name in names:
+            assert pin(loaded.program(name).fd.number, str(ours / name), transaction)
+    for program in names:
+        assert instructions(ours / program) == instructions(theirs / program), program
+        assert program_maps(ours / program) == program_maps(theirs / program), program
