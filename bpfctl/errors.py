@@ -93,6 +93,10 @@ class RelocationError(ObjectFileError):
     """A relocation that cannot be applied: names program, instruction and symbol in its text."""
 
 
+class CoreRelocationError(RelocationError):
+    """A CO-RE relocation that is malformed, ambiguous, or does not fit its instruction."""
+
+
 class UnsupportedObjectError(ObjectFileError):
     """A well-formed object that needs a piece which bpfctl does not handle."""
 

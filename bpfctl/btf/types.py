@@ -51,6 +51,7 @@ class Btf:
         "_data",
         "_first_id",
         "_first_string",
+        "_members",
         "_name_offsets",
         "_parts",
         "base",
@@ -67,6 +68,7 @@ class Btf:
         self._first_id = len(base) if base else 1
         self._first_string = base.strings_size if base else 0
         self._name_offsets: list[int] | None = None
+        self._members: dict[int, tuple[Member, ...]] = {}
         self.base = base
         self.byte_order = parts.byte_order
         self.path = path
@@ -148,22 +150,39 @@ class Btf:
         return text.decode("utf-8", "backslashreplace")
 
     def string_offsets(self, text: str) -> Iterator[int]:
-        """Where ``text`` (not "") stands among the own strings: as a whole, then as the tail of a longer one.
+        """Where ``text`` (not "") stands among the strings: as a whole, then as the tail of a longer one.
 
         Compilers write each string once and whole, but nothing forbids a name to point into another.
         """
         wanted = text.encode() + b"\0"
-        start, end = self._parts.strings_start, self._parts.strings_end
         tails = []
-        at = self._data.find(wanted, start, end)
-        while at >= 0:
-            offset = at - start + self._first_string
-            if at > start and self._data[at - 1] == 0:
-                yield offset
+        for at in self._occurrences(wanted):
+            if self._data[at - 1] == 0:
+                yield self._string_offset(at)
             else:
-                tails.append(offset)
-            at = self._data.find(wanted, at + 1, end)
+                tails.append(self._string_offset(at))
         yield from tails
+        if self.base:
+            yield from self.base.string_offsets(text)
+
+    def strings_with(self, part: str) -> Iterator[int]:
+        """Offsets of the strings that contain ``part`` (not "")."""
+        for at in self._occurrences(part.encode()):
+            start = self._data.rfind(b"\0", self._parts.strings_start, at) + 1
+            yield self._string_offset(max(start, self._parts.strings_start))
+        if self.base:
+            yield from self.base.strings_with(part)
+
+    def _occurrences(self, wanted: bytes) -> Iterator[int]:
+        """Where ``wanted`` starts among the own strings, bytes from the start of the blob."""
+        end = self._parts.strings_end
+        at = self._data.find(wanted, self._parts.strings_start, end)
+        while at >= 0:
+            yield at
+            at = self._data.find(wanted, at + 1, end)
+
+    def _string_offset(self, at: int) -> int:
+        return at - self._parts.strings_start + self._first_string
 
     def name_offsets(self) -> list[int]:
         """The string offset of the name of each own type, from ``first_id``; 0 for the anonymous."""
@@ -183,13 +202,19 @@ class Btf:
                     return self._first_id + position
         return None
 
-    def members(self, type_id: int) -> list[Member]:
-        """Members of a STRUCT or UNION, as declared."""
+    def members(self, type_id: int) -> tuple[Member, ...]:
+        """Members of a STRUCT or UNION, as declared.  Decoded once: CO-RE asks for some hundreds of times."""
+        known = self._members.get(type_id)
+        if known is not None:
+            return known
         part, info, words = self._elements(type_id, 3, Kind.STRUCT, Kind.UNION)
         triples = zip(words[0::3], words[1::3], words[2::3], strict=True)
         if info & KFLAG:
-            return [Member(part.string(n), t, o & 0xFFFFFF, o >> 24) for n, t, o in triples]
-        return [Member(part.string(n), t, o, 0) for n, t, o in triples]
+            members = tuple(Member(part.string(n), t, o & 0xFFFFFF, o >> 24) for n, t, o in triples)
+        else:
+            members = tuple(Member(part.string(n), t, o, 0) for n, t, o in triples)
+        self._members[type_id] = members
+        return members
 
     def enumerators(self, type_id: int) -> list[Enumerator]:
         """Enumerators of an ENUM or ENUM64, as declared; values signed where the enum is."""

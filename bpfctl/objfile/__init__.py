@@ -2,7 +2,7 @@
 
 from bpfctl.objfile.data_maps import data_map_kernel_name, object_name
 from bpfctl.objfile.linker import link_program
-from bpfctl.objfile.reader import kernel_btf, read_object, read_object_bytes
+from bpfctl.objfile.reader import kernel_btf, read_object, read_object_bytes, section_bytes
 from bpfctl.objfile.relocate import relocations
 from bpfctl.objfile.spec import (
     ExternSpec,
@@ -43,4 +43,5 @@ __all__ = [
     "read_object",
     "read_object_bytes",
     "relocations",
+    "section_bytes",
 ]

@@ -19,6 +19,7 @@ from bpfctl.objfile.spec import SectionSpec
 
 MAX_FILE_SIZE = 1 << 30  # bytes; the largest objects known are below 10 MB
 MAX_NAME_SIZE = 4096  # bytes; a section name may carry a path (``uprobe//usr/bin/x:main``)
+MAX_MESSAGE_SIZE = 400  # characters; a message may quote names from the file
 MAX_SECTION_SIZE = (1 << 31) - 1  # bytes, of SHT_NOBITS: the file's size does not bound it
 
 EM_NONE = 0  # written by old LLVM
@@ -115,6 +116,7 @@ class Elf:
     """
 
     __slots__ = (
+        "_by_name",
         "_names",
         "_relocation_sections",
         "_relocations",
@@ -144,7 +146,8 @@ class Elf:
     ) -> ObjectFileError:
         """An error that names this file, the name of section number ``section`` and a byte ``offset``."""
         name = None if section is None else self.sections[section].name
-        return ObjectFileError(message, path=self.path, section=name, offset=offset, hint=hint)
+        text = printable(message, MAX_MESSAGE_SIZE)
+        return ObjectFileError(text, path=self.path, section=name, offset=offset, hint=hint)
 
     # -- tables ---------------------------------------------------------------------------------------
 
@@ -199,8 +202,10 @@ class Elf:
             _section(index, self._string(strings, header[0], f"name of section {index}", table), header)
             for index, header in enumerate(headers)
         )
+        self._by_name: dict[str, SectionSpec] = {}
         self._relocation_sections: dict[int, list[SectionSpec]] = {}
         for section in self.sections:
+            self._by_name.setdefault(section.name, section)
             if section.type in (SHT_REL, SHT_RELA):
                 self._relocation_sections.setdefault(section.info, []).append(section)
 
@@ -285,7 +290,7 @@ class Elf:
 
     def find_section(self, name: str) -> SectionSpec | None:
         """The first section of that name."""
-        return next((section for section in self.sections if section.name == name), None)
+        return self._by_name.get(name)
 
     def name(self, symbol: Symbol) -> str:
         """The symbol's name; of STT_SECTION the section's."""

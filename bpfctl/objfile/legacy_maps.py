@@ -67,9 +67,13 @@ class _Definition(NamedTuple):
     offset: int
     words: tuple[int, ...]
 
-    def error(self, elf: Elf, message: str, **more: object) -> ObjectFileError:
+    def error(
+        self, elf: Elf, message: str, *, hint: str | None = None, details: tuple[str, ...] = ()
+    ) -> ObjectFileError:
         text = f"map {printable(self.name)}: {message}"
-        return ObjectFileError(text, path=elf.path, section=MAPS_SECTION, offset=self.offset, **more)  # type: ignore[arg-type]
+        return ObjectFileError(
+            text, path=elf.path, section=MAPS_SECTION, offset=self.offset, hint=hint, details=details
+        )
 
 
 def read_legacy_maps(elf: Elf, btf: Btf | None, *, abi: str | None, warnings: list[str]) -> list[MapSpec]:

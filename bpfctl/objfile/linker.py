@@ -32,7 +32,7 @@ def link_program(obj: ObjectSpec, name: str) -> LinkedProgram:
             f"{obj.path}: no program {printable(name)}", hint=f"programs in this object: {known}"
         )
     if program.program_type == ProgramType.STRUCT_OPS:
-        message = f"program {name} is a struct_ops member, which bpfctl does not handle"
+        message = f"program {printable(name)} is a struct_ops member, which bpfctl does not handle"
         raise UnsupportedObjectError(message, path=obj.path, section=program.section)
     return _Linker(obj, name).link(program.function)
 
@@ -92,9 +92,9 @@ class _Linker:
         section = self._obj._elf.sections[function.section_index].name
         found = self._obj.btf_ext.core_relocations_for(section, function.offset, function.size)
         if found:
+            what = f"program {printable(self._name)}: function {printable(function.name)}"
             raise UnsupportedObjectError(
-                f"program {self._name}: function {function.name} needs {len(found)} CO-RE relocations, "
-                "which bpfctl does not handle",
+                f"{what} needs {len(found)} CO-RE relocations, which bpfctl does not handle",
                 path=self._obj.path,
                 section=section,
                 offset=found[0].offset,
@@ -155,6 +155,7 @@ def _exception_callback(obj: ObjectSpec, main: FunctionSpec) -> FunctionSpec | N
             for function in obj.functions:
                 if function.name == wanted and function.is_global:
                     return function
-            message = f"program {main.name}: its exception callback {wanted} is no global function"
+            message = f"program {printable(main.name)}: its exception callback {printable(wanted)} "
+            message += "is no global function"
             raise ObjectFileError(message, path=obj.path, section=".BTF", offset=btf.offset_of(tag_id))
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bpfctl.errors import BtfError, ObjectFileError
+from bpfctl.errors import BtfError, ObjectFileError, printable
 from bpfctl.objfile.data_maps import read_data_maps
 from bpfctl.objfile.elf import (
     SHN_UNDEF,
@@ -131,6 +131,11 @@ def _with_symbols(elf: Elf, btf: Btf) -> Btf:
     return Btf.from_bytes(fixed, path=elf.path)
 
 
+def section_bytes(obj: ObjectSpec, index: int) -> bytes:
+    """Contents of section number ``index``; b"" where the file has none."""
+    return obj._elf.section_data(index)
+
+
 def kernel_btf(obj: ObjectSpec) -> bytes | None:
     """The object's BTF as BPF_BTF_LOAD takes it; None when it has none."""
     return obj.btf.data if obj.btf is not None else None
@@ -153,7 +158,7 @@ def _read_maps(
     maps: dict[str, MapSpec] = {}
     for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf)):
         if spec.name in maps:
-            message = f"a second map called {spec.name}"
+            message = f"a second map called {printable(spec.name)}"
             raise ObjectFileError(message, path=elf.path, section=spec.section, offset=spec.offset)
         maps[spec.name] = spec
     return maps

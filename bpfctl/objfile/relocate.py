@@ -12,9 +12,18 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import TypedDict
 
-from bpfctl.errors import RelocationError, UnsupportedObjectError
+from bpfctl.errors import RelocationError, UnsupportedObjectError, printable
 from bpfctl.insn import CALL, LD_IMM64, SLOT
-from bpfctl.objfile.elf import SHN_ABS, SHN_COMMON, SHN_LORESERVE, SHN_UNDEF, Elf, RelocationEntry, Symbol
+from bpfctl.objfile.elf import (
+    MAX_MESSAGE_SIZE,
+    SHN_ABS,
+    SHN_COMMON,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    Elf,
+    RelocationEntry,
+    Symbol,
+)
 from bpfctl.objfile.programs import Place, code_sections
 from bpfctl.objfile.spec import FunctionSpec, MapOrigin, MapReference, ObjectSpec, Relocation
 from bpfctl.uapi import (
@@ -232,7 +241,8 @@ class Relocator:
 
     def _sentence(self, message: str, position: int, symbol: Symbol | None) -> str:
         subject = f"symbol {self._elf.name(symbol) or '(unnamed)'} " if symbol else ""
-        return f"program {self._program}, instruction {position // SLOT}: {subject}{message}"
+        text = f"program {self._program}, instruction {position // SLOT}: {subject}{message}"
+        return printable(text, MAX_MESSAGE_SIZE)
 
     def _where(self, position: int) -> _Where:
         function = self._function
