@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from bpfctl.errors import NotFoundError
+from bpfctl.kernel import info
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
 
@@ -56,10 +57,16 @@ class LoadedObject:
         except KeyError:
             raise NotFoundError(f"{self.spec.path}: program {name} was not loaded") from None
 
+    def pinned_map_ids(self) -> frozenset[int]:
+        """Kernel ids of the maps that have a pin."""
+        return frozenset(info.map_info(live.fd.number).id for live in self.maps.values() if live.pin_path)
+
     def close(self) -> None:
         """Close every descriptor."""
-        for holder in (*self.maps.values(), *self.programs.values()):
-            holder.fd.close()
+        for live in self.maps.values():
+            live.fd.close()
+        for program in self.programs.values():
+            program.fd.close()
         if self.btf:
             self.btf.close()
 

@@ -70,6 +70,7 @@ def load(obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> Loa
 
 def _load_once(loaded: LoadedObject, request: LoadRequest, transaction: Transaction) -> None:
     specs = _programs_to_load(loaded.spec, request.programs)
+    loaded.warnings += _tail_call_warnings(loaded.spec)
     linked = {spec.name: link_program(loaded.spec, spec.name) for spec in specs}
     _load_btf(loaded)
     plan = PinPlan(loaded.spec, transaction, request.pin_root)
@@ -110,10 +111,24 @@ def _array_entries(obj: ObjectSpec, array: MapSpec) -> list[tuple[int, str]]:
     return [(key, name) for key, name in entries] + by_section
 
 
-def unreachable_tail_calls(obj: ObjectSpec) -> list[ProgramSpec]:
-    """Programs in ``ID/KEY`` sections whose array is not in the object: no tail call reaches them."""
-    ids = {array.id for array in _program_arrays(obj) if array.origin is MapOrigin.LEGACY}
-    return [p for p in obj.programs.values() if p.tail_call and p.tail_call.map_id not in ids]
+def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
+    """What of the object's tail calls will not work, though everything loads."""
+    arrays = _program_arrays(obj)
+    ids = {array.id for array in arrays if array.origin is MapOrigin.LEGACY}
+    unreachable = [
+        f"{obj.path}: program {printable(program.name)} of section {printable(program.section)} is not "
+        f"loaded: no program array of the object has id {program.tail_call.map_id}"
+        for program in obj.programs.values()
+        if program.tail_call and program.tail_call.map_id not in ids
+    ]
+    # The kernel empties an array when its last descriptor and pin are gone (prog_array_map_clear).
+    emptied = [
+        f"{obj.path}: program array {printable(array.name)} is not pinned: "
+        "the kernel empties it when this command ends"
+        for array in arrays
+        if not array.pinning and _array_entries(obj, array)
+    ]
+    return unreachable + emptied
 
 
 def _program_request(spec: ProgramSpec, main: ProgramSpec, request: LoadRequest, path: str) -> ProgramRequest:

@@ -138,23 +138,26 @@ class PinPlan:
         for name in ("tc", "tc/globals"):
             self._make(f"{mount}/{name}")
         for name in _LINKS:
-            link = f"{mount}/{name}"
-            if bpffs.make_link("tc", link):
-                self._transaction.undo(f"remove {link}", functools.partial(bpffs.unpin, link))
+            self._make_link(f"{mount}/{name}")
         return mount
 
     def _make(self, directory: str) -> None:
         try:
             made = bpffs.make_directory(directory)
         except OSError as error:
-            hint = permission_hint("CAP_SYS_ADMIN") if isinstance(error, PermissionError) else None
-            raise KernelError(
-                f"cannot make {directory}", call="mkdir", errno=error.errno or 0, hint=hint
-            ) from error
+            raise _cannot_make(directory, error) from error
         if made:
             self._transaction.undo(
                 f"remove {directory}", functools.partial(bpffs.remove_directory, directory)
             )
+
+    def _make_link(self, path: str) -> None:
+        try:
+            made = bpffs.make_link("tc", path)
+        except OSError as error:
+            raise _cannot_make(path, error) from error
+        if made:
+            self._transaction.undo(f"remove {path}", functools.partial(bpffs.unpin, path))
 
     def _make_below(self, directory: str) -> None:
         """Make ``directory`` and those above it that are missing; all must lie on a bpffs."""
@@ -168,6 +171,11 @@ class PinPlan:
             )
         for path in reversed(missing):
             self._make(path)
+
+
+def _cannot_make(path: str, error: OSError) -> KernelError:
+    hint = permission_hint("CAP_SYS_ADMIN") if isinstance(error, PermissionError) else None
+    return KernelError(f"cannot make {path}", call="mkdir", errno=error.errno or 0, hint=hint)
 
 
 def bpffs_mount(transaction: Transaction) -> str:
