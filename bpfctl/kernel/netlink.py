@@ -149,6 +149,10 @@ class NetlinkSocket:
         self._sequence = 0
         self.warning = ""  # what the kernel remarked on the last request that it accepted
 
+    @property
+    def fd(self) -> int:
+        return self._fd.number
+
     def close(self) -> None:
         self._fd.close()
 
@@ -181,7 +185,7 @@ class NetlinkSocket:
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
         header = _HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
-        syscall.system.netlink_send(self._fd.number, header + body)
+        syscall.system.netlink_send(self.fd, header + body)
 
     def _receive(self) -> tuple[list[Message], bool]:
         """The answer to the last request, and whether the kernel calls it consistent."""
@@ -211,7 +215,7 @@ class NetlinkSocket:
 
     def _read(self) -> bytes:
         try:
-            data = syscall.system.netlink_receive(self._fd.number, _RECEIVE_SIZE)
+            data = syscall.system.netlink_receive(self.fd, _RECEIVE_SIZE)
         except OSError as error:
             raise AnswerLostError(error.errno, error.strerror) from error
         if not data:

@@ -80,10 +80,11 @@ class LinkState(NamedTuple):
 
 def find_index(netlink: NetlinkSocket, name: str) -> int:
     """``ifindex`` of an interface by name or alternative name; ENODEV when there is none."""
-    if "\0" in name:
+    if "\0" in name or ":" in name:  # an ioctl would cut it off there
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
-    if len(os.fsencode(name)) < _IFNAMSIZ:
-        return syscall.system.interface_index(name)
+    encoded = os.fsencode(name)
+    if len(encoded) < _IFNAMSIZ:
+        return syscall.system.interface_index(netlink.fd, encoded)
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute_text(_IFLA_ALT_IFNAME, name) + _SKIP_STATS
     return _ask_link(netlink, body).ifindex
 

@@ -30,6 +30,10 @@ _AF_NETLINK = 16
 _SOCK_RAW_CLOEXEC = 3 | 0o2000000
 _SOL_NETLINK = 270
 
+_SIOCGIFINDEX = 0x8933
+_IFNAMSIZ = 16  # offset of the index in struct ifreq
+_IFREQ_SIZE = 40
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -102,10 +106,11 @@ class System:
         """setns(2); ``os.setns`` only exists from Python 3.12 on."""
         _check(_libc.setns(fd, kind))
 
-    def interface_index(self, name: str) -> int:
-        """if_nametoindex(3) in the current network namespace."""
-        index: int = _libc.if_nametoindex(os.fsencode(name))
-        return _check(index or -1, name)
+    def interface_index(self, fd: int, name: bytes) -> int:
+        """SIOCGIFINDEX of ``name`` (15 bytes at most) in the network namespace of the socket ``fd``."""
+        request = ctypes.create_string_buffer(name, _IFREQ_SIZE)
+        _check(_libc.ioctl(fd, _SIOCGIFINDEX, request))
+        return ctypes.c_int.from_buffer(request, _IFNAMSIZ).value
 
     # --- rtnetlink ---
 
