@@ -1,0 +1,151 @@
+"""Load, attach and inspect eBPF programs from Python; the command ``bpfctl`` does the same by these verbs.
+
+    import bpfctl
+
+    source = bpfctl.ObjectSource("xdp_pass.bpf.o", section="xdp")
+    bpfctl.attach_xdp("eth0", source)
+    for interface in bpfctl.list_interfaces("eth0"):
+        print(interface.programs)
+    bpfctl.detach_xdp("eth0")
+
+Every mistake that can be foreseen is a ``BpfctlError`` with a message for people, and a hint.
+
+How it is built (an import may only go down):
+
+                    cli                    words -> verbs -> records; text, JSON, exit status
+                     |
+                    api                    load, then attach: all or nothing
+            /        |        \\
+       loader      attach     inventory    verbs: may use both columns below
+          |           \\         /
+       objfile          kernel             left: bytes in, values out   right: the running system
+          |               |
+         btf              |
+          \\-- insn  uapi  errors --/       leaves
+
+Where a change goes:
+  a section name or map definition        objfile/sections.py, legacy_maps.py, btf_maps.py
+  relocation and linking                  objfile/relocate.py, linker.py
+  which program a command means           objfile/select.py
+  creating, reusing and pinning maps      loader/maps.py, reuse.py, pins.py
+  a hook                                  attach/, its messages in kernel/rtnl_*.py
+  what show and dump know                 inventory/
+  a command                               cli/, its words in cli/grammar/
+  a system call                           kernel/, all of them through kernel/syscall.py
+
+The left column runs anywhere, on hostile files too; the right one knows nothing of ELF and raises plain
+``OSError``, which the verbs translate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bpfctl.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from bpfctl.api import (
+        ObjectSource,
+        attach_filter,
+        attach_xdp,
+        detach_xdp,
+        load_program,
+        pin_map,
+        pin_program,
+    )
+    from bpfctl.attach.qdisc import add as add_qdisc
+    from bpfctl.attach.qdisc import delete as delete_qdisc
+    from bpfctl.attach.qdisc import show as list_qdiscs
+    from bpfctl.attach.tc import EGRESS, INGRESS, FilterRequest
+    from bpfctl.attach.tc import delete as delete_filter
+    from bpfctl.attach.tc import show as list_filters
+    from bpfctl.attach.xdp import list_interfaces
+    from bpfctl.errors import BpfctlError
+    from bpfctl.inventory.elements import open_elements
+    from bpfctl.inventory.listing import find_map, find_program, list_maps, list_programs
+    from bpfctl.inventory.records import MapInfo, ProgramInfo
+    from bpfctl.inventory.reference import Reference
+    from bpfctl.loader import LoadedObject, LoadRequest, Transaction
+    from bpfctl.loader import load as load_object
+    from bpfctl.objfile import ObjectSpec, read_object
+
+# Name to "module:attribute": `import bpfctl` itself costs next to nothing.
+_EXPORTS = {
+    "EGRESS": "attach.tc:EGRESS",
+    "INGRESS": "attach.tc:INGRESS",
+    "BpfctlError": "errors:BpfctlError",
+    "FilterRequest": "attach.tc:FilterRequest",
+    "LoadRequest": "loader:LoadRequest",
+    "LoadedObject": "loader:LoadedObject",
+    "MapInfo": "inventory.records:MapInfo",
+    "ObjectSource": "api:ObjectSource",
+    "ObjectSpec": "objfile:ObjectSpec",
+    "ProgramInfo": "inventory.records:ProgramInfo",
+    "Reference": "inventory.reference:Reference",
+    "Transaction": "loader:Transaction",
+    "add_qdisc": "attach.qdisc:add",
+    "attach_filter": "api:attach_filter",
+    "attach_xdp": "api:attach_xdp",
+    "delete_filter": "attach.tc:delete",
+    "delete_qdisc": "attach.qdisc:delete",
+    "detach_xdp": "api:detach_xdp",
+    "find_map": "inventory.listing:find_map",
+    "find_program": "inventory.listing:find_program",
+    "list_filters": "attach.tc:show",
+    "list_interfaces": "attach.xdp:list_interfaces",
+    "list_maps": "inventory.listing:list_maps",
+    "list_programs": "inventory.listing:list_programs",
+    "list_qdiscs": "attach.qdisc:show",
+    "load_object": "loader:load",
+    "load_program": "api:load_program",
+    "open_elements": "inventory.elements:open_elements",
+    "pin_map": "api:pin_map",
+    "pin_program": "api:pin_program",
+    "read_object": "objfile:read_object",
+}
+
+__all__ = [
+    "EGRESS",
+    "INGRESS",
+    "BpfctlError",
+    "FilterRequest",
+    "LoadRequest",
+    "LoadedObject",
+    "MapInfo",
+    "ObjectSource",
+    "ObjectSpec",
+    "ProgramInfo",
+    "Reference",
+    "Transaction",
+    "__version__",
+    "add_qdisc",
+    "attach_filter",
+    "attach_xdp",
+    "delete_filter",
+    "delete_qdisc",
+    "detach_xdp",
+    "find_map",
+    "find_program",
+    "list_filters",
+    "list_interfaces",
+    "list_maps",
+    "list_programs",
+    "list_qdiscs",
+    "load_object",
+    "load_program",
+    "open_elements",
+    "pin_map",
+    "pin_program",
+    "read_object",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'bpfctl' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, _, attribute = _EXPORTS[name].partition(":")
+    value = getattr(import_module(f"bpfctl.{module}"), attribute)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""``python -m bpfctl``."""
+
+from bpfctl.cli.main import main
+
+main()

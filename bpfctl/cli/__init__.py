@@ -1,0 +1,1 @@
+"""The command line: words in, verbs called, records out.  Never imports ``kernel``."""

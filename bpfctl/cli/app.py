@@ -1,0 +1,56 @@
+"""What one invocation of the command line shares: options, output, and what stays open in a batch."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from bpfctl.cli.output import Output
+from bpfctl.errors import printable
+
+if TYPE_CHECKING:
+    from bpfctl.loader import Session
+
+
+class Options(NamedTuple):
+    """The global options, as given before the object."""
+
+    json: bool = False
+    pretty: bool = False
+    details: bool = False
+    stats: bool = False
+    force: bool = False
+    batch: str | None = None
+    netns: str | None = None
+
+
+class App:
+    """Handed to every command."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.output = Output(options.json, options.pretty)
+        self.position = ""  # FILE:LINE of the command in a batch
+        self._stack = ExitStack()
+        self._warned: set[str] = set()
+
+    @cached_property
+    def session(self) -> Session:
+        """Objects read and sockets opened, for the next commands of a batch."""
+        from bpfctl.loader import Session
+
+        return self._stack.enter_context(Session())
+
+    def close(self) -> None:
+        """Let go of what a session keeps open."""
+        self._stack.close()
+
+    def warn(self, text: str) -> None:
+        """One line on stderr, with the place in the batch; the same text is shown once only."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
+        where = f"{self.position}: " if self.position else ""
+        print(f"Warning: {where}{printable(text, 4096)}", file=sys.stderr)

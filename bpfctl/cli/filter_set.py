@@ -1,0 +1,74 @@
+"""``filter add``, ``replace`` and ``change``."""
+
+from __future__ import annotations
+
+from bpfctl import api
+from bpfctl.attach.tc import FilterRequest
+from bpfctl.cli.app import App
+from bpfctl.cli.command import words_command
+from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
+from bpfctl.errors import UsageError
+
+_USAGE = (
+    "dev DEV { ingress | egress | root | parent CLASSID } [ pref N ] [ protocol P ] [ chain N ]\n"
+    "    [ handle H ] bpf [ run ] { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]\n"
+    "    | pinned PATH | id N } [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ]"
+)
+_KEYWORDS = (
+    "dev ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi "
+    "verbose direct-action da classid flowid skip_hw skip_sw"
+)
+
+
+def request(command: FilterCommand) -> FilterRequest:
+    """What the words say of a filter, for the verbs."""
+    if command.device is None:
+        raise UsageError("Command line is not complete: dev DEV is missing")
+    return FilterRequest(
+        device=command.device,
+        parent=command.parent or 0,
+        pref=command.pref or 0,
+        protocol=command.protocol,
+        chain=command.chain,
+        handle=command.handle or 0,
+        classid=command.classid,
+        direct_action=command.direct_action,
+        skip_hw=command.skip_hw,
+        skip_sw=command.skip_sw,
+    )
+
+
+def _attach(app: App, words: list[str], how: str) -> None:
+    command = parse_filter(words)
+    wanted = request(command)
+    if not command.kind:
+        raise UsageError("Command line is not complete: the filter's kind, bpf, is missing")
+    if command.source is None:
+        raise UsageError("Command line is not complete: no program is named after bpf")
+    api.attach_filter(wanted, command.source, how=how, session=app.session, warn=app.warn)
+
+
+@words_command("add", _USAGE, _KEYWORDS)
+def add(app: App, words: list[str]) -> None:
+    """Add a filter that runs a program.
+
+    A clsact qdisc has to be on DEV for ingress and egress.  Without pref, protocol and handle the kernel
+    chooses the first and last, and the protocol is all.  Without sec and program it is the program in
+    section "classifier", or else the only classifier of FILE.
+    """
+    _attach(app, words, "add")
+
+
+@words_command("replace", _USAGE, _KEYWORDS)
+def replace(app: App, words: list[str]) -> None:
+    """Exchange the program of a filter without a gap, or add the filter where there is none.
+
+    Without a handle the only filter that fits is replaced; tc(8) would add another one.
+    """
+    _attach(app, words, "replace")
+
+
+@words_command("change", _USAGE, _KEYWORDS)
+def change(app: App, words: list[str]) -> None:
+    """Exchange the program of a filter that is there."""
+    _attach(app, words, "change")

@@ -1,0 +1,118 @@
+"""``filter show``: tc(8)'s words and keys, but every hook of the device when none is named."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from bpfctl.attach import tc, xdp
+from bpfctl.attach.tc import FilterState
+from bpfctl.cli.app import App
+from bpfctl.cli.command import words_command
+from bpfctl.cli.filter_set import request
+from bpfctl.cli.grammar.classid import EGRESS, INGRESS, ROOT, classid_text
+from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
+from bpfctl.cli.grammar.protocol import protocol_name
+from bpfctl.cli.progtext import facts_text, program_facts
+
+_HOOKS = {INGRESS: "ingress", EGRESS: "egress", ROOT: "root"}
+_SKIP_HW, _SKIP_SW, _IN_HW, _NOT_IN_HW = 1, 2, 4, 8  # TCA_CLS_FLAGS_*
+_FLAGS = ((_SKIP_HW, "skip_hw"), (_SKIP_SW, "skip_sw"), (_IN_HW, "in_hw"))
+
+
+@words_command(
+    "show",
+    "[ dev DEV ] [ ingress | egress | root | parent CLASSID ] [ pref N ] [ protocol P ]\n"
+    "    [ chain N ] [ handle H ]",
+    keywords="dev ingress egress root parent pref protocol chain handle",
+)
+def show(app: App, words: list[str]) -> None:
+    """Show filters: of all hooks of DEV unless one is named, of all interfaces without DEV.
+
+    What the command line already says is left out of the lines, as tc(8) does.
+    """
+    command = parse_filter(words)
+    records = (_record(app, command, device, state) for device, state in _found(command))
+    app.output.records(records, _text)
+
+
+def _found(command: FilterCommand) -> Iterator[tuple[str, FilterState]]:
+    devices = [command.device] if command.device else [link.name for link in xdp.list_interfaces()]
+    for device in devices:
+        wanted = request(command._replace(device=device))
+        for state in tc.show(wanted, every_hook=command.parent is None):
+            yield device, state
+
+
+def _record(app: App, command: FilterCommand, device: str, state: FilterState) -> dict[str, Any]:
+    record: dict[str, Any] = {} if command.device else {"dev": device}
+    if command.parent is None:
+        hook = _HOOKS.get(state.parent)
+        record |= {hook: True} if hook else {"parent": classid_text(state.parent)}
+    if command.protocol != state.protocol and state.protocol:
+        record["protocol"] = protocol_name(state.protocol)
+    if not command.pref and state.pref:
+        record["pref"] = state.pref
+    record["kind"] = state.kind
+    if command.chain is None:
+        record["chain"] = state.chain
+    if state.handle:
+        record["options"] = _options(app, state)
+    return record
+
+
+def _options(app: App, state: FilterState) -> dict[str, Any]:
+    options: dict[str, Any] = {"handle": f"{state.handle:#x}"}
+    if state.kind != "bpf":
+        return options
+    if state.classid:
+        options["flowid"] = classid_text(state.classid)
+    if state.name:
+        options["bpf_name"] = state.name
+    if state.direct_action:
+        options["direct-action"] = True
+    flags = [word for bit, word in _FLAGS if state.flags_gen & bit]
+    if state.flags_gen & (_IN_HW | _NOT_IN_HW) == _NOT_IN_HW:
+        flags.append("not_in_hw")
+    options |= dict.fromkeys(flags, True)
+    if state.bytecode:
+        options["bytecode"] = _bytecode(state.bytecode)
+    if state.program_id:
+        facts = program_facts(state.program_id, app.options, details=app.options.details)
+        options["prog"] = facts
+        if "tag" not in facts and state.tag:
+            options["tag"] = state.tag
+    return options
+
+
+def _bytecode(code: bytes) -> dict[str, Any]:
+    """A classic filter: ``struct sock_filter``, 8 bytes an instruction."""
+    fields = ("code", "jt", "jf", "k")
+    insns = [dict(zip(fields, insn, strict=True)) for insn in struct.iter_unpack("=HBBI", code)]
+    return {"length": len(insns), "insns": insns}
+
+
+def _text(record: dict[str, Any]) -> str:
+    words = ["filter"]
+    for key, value in record.items():
+        if key == "kind":
+            words.append(value)
+        elif key == "options":
+            words += _option_words(value)
+        else:
+            words.append(key if value is True else f"{key} {value}")
+    return " ".join(words)
+
+
+def _option_words(options: dict[str, Any]) -> Iterator[str]:
+    for key, value in options.items():
+        if key == "bpf_name":
+            yield value
+        elif key == "prog":
+            yield facts_text(value)
+        elif key == "bytecode":
+            insns = (" ".join(map(str, insn.values())) for insn in value["insns"])
+            yield f"bytecode '{','.join([str(value['length']), *insns])}'"
+        else:
+            yield key if value is True else f"{key} {value}"

@@ -1,0 +1,120 @@
+"""``filter CMD dev DEV [ HOOK ] [ pref N ] [ protocol P ] [ chain N ] [ handle H ] bpf FOPT...``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bpfctl.api import ProgramSource
+from bpfctl.cli.grammar.classid import EGRESS, INGRESS, parse_classid
+from bpfctl.cli.grammar.protocol import parse_protocol
+from bpfctl.cli.grammar.spec import parse_source
+from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
+from bpfctl.errors import UsageError
+
+_HOOKS = {"ingress": INGRESS, "egress": EGRESS, "root": 0}  # 0: the interface's own qdisc
+_U32 = 0xFFFFFFFF
+
+
+class FilterCommand(NamedTuple):
+    """A filter command as typed; None where the user said nothing.
+
+    ``parent``, ``handle`` and ``classid`` as numbers, ``protocol`` an ETH_P_* number.
+    """
+
+    device: str | None = None
+    parent: int | None = None
+    pref: int | None = None
+    protocol: int | None = None
+    chain: int | None = None
+    handle: int | None = None
+    kind: str = ""
+    source: ProgramSource | None = None
+    classid: int = 0
+    direct_action: bool = False
+    skip_hw: bool = False
+    skip_sw: bool = False
+
+
+def parse_filter(words: Sequence[str]) -> FilterCommand:
+    """The words after ``filter add`` and its like; the kind is "" where none was given."""
+    tokens = Tokens(words)
+    command = FilterCommand()
+    while tokens:
+        found = _parse_place(tokens, command)
+        if found is None:
+            return _parse_bpf(tokens, command._replace(kind=_parse_kind(tokens)))
+        command = found
+    return command
+
+
+def _parse_place(tokens: Tokens, command: FilterCommand) -> FilterCommand | None:
+    """One of the words that say which filter is meant; None for a word that is none of them.
+
+    The tests stand in the order of iproute2's (tc/tc_filter.c): ``p`` is preference, ``pro`` protocol.
+    """
+    if tokens.take("dev"):
+        _once(command.device, "dev")
+        return command._replace(device=tokens.value("DEV, an interface"))
+    if matches(tokens.peek(), "block"):
+        raise UsageError("block: filters of shared blocks are not supported yet")
+    if tokens.peek() in _HOOKS:
+        _once(command.parent, tokens.peek())
+        return command._replace(parent=_HOOKS[tokens.next()])
+    if tokens.take("parent"):
+        _once(command.parent, "parent")
+        return command._replace(parent=parse_classid(tokens.value("CLASSID of the parent")))
+    if tokens.take("handle"):
+        _once(command.handle, "handle")
+        return command._replace(handle=tokens.number("handle", _U32))
+    if tokens.take_prefix("preference", "priority"):
+        _once(command.pref, "pref")
+        return command._replace(pref=tokens.number("pref", 0xFFFF))
+    if tokens.take_prefix("chain"):
+        _once(command.chain, "chain")
+        return command._replace(chain=tokens.number("chain", _U32))
+    if tokens.take_prefix("protocol"):
+        _once(command.protocol, "protocol")
+        return command._replace(protocol=parse_protocol(tokens.value("protocol")))
+    return None
+
+
+def _once(known: object, word: str) -> None:
+    if known is not None:
+        raise UsageError(f"{shown(word)}: the place was given before, or the word comes twice")
+
+
+def _parse_kind(tokens: Tokens) -> str:
+    kind = tokens.next()
+    if kind != "bpf":
+        raise unknown(kind, "dev, ingress, egress, parent, handle, pref, chain, protocol, bpf")
+    return kind
+
+
+def _parse_bpf(tokens: Tokens, command: FilterCommand) -> FilterCommand:
+    """FOPT: options and spec in any order, tested in the order of iproute2's (tc/f_bpf.c)."""
+    while tokens:
+        if tokens.take_prefix("run"):
+            command = _parse_spec(tokens, command)
+        elif tokens.take_prefix("classid", "flowid"):
+            command = command._replace(classid=parse_classid(tokens.value("CLASSID")))
+        elif tokens.take_prefix("direct-action") or tokens.take("da"):
+            command = command._replace(direct_action=True)
+        elif tokens.take_prefix("skip_hw"):
+            command = command._replace(skip_hw=True)
+        elif tokens.take_prefix("skip_sw"):
+            command = command._replace(skip_sw=True)
+        elif matches(tokens.peek(), "action") or matches(tokens.peek(), "police"):
+            word = tokens.peek()
+            raise UsageError(
+                f"{shown(word)}: actions beside the program are not supported yet", hint="use direct-action"
+            )
+        else:
+            command = _parse_spec(tokens, command)
+    return command
+
+
+def _parse_spec(tokens: Tokens, command: FilterCommand) -> FilterCommand:
+    if command.source is not None:
+        raise unknown(tokens.peek(), "classid, direct-action, skip_hw, skip_sw after the program")
+    return command._replace(source=parse_source(tokens))

@@ -1,0 +1,74 @@
+"""The BPF spec of iproute2's commands: which program is to be attached.
+
+    SPEC := { object-file | obj } FILE OPTS | { object-pinned | pinned | fd } PATH OPTS | id N OPTS
+    OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]
+
+In iproute2 the order of OPTS is fixed; here any order does.  ``id``, ``program`` and ``maps-abi`` are
+whole words, ``obj`` too; the others may be cut.
+"""
+
+from __future__ import annotations
+
+from bpfctl.api import ObjectSource, ProgramSource
+from bpfctl.cli.grammar.reference import reference
+from bpfctl.cli.grammar.tokens import Tokens, matches, unknown
+from bpfctl.errors import UsageError
+
+_MAPS_ABIS = ("iproute2", "libbpf", "samples")
+_MODES = "obj FILE, pinned PATH, id N"
+
+
+def parse_source(tokens: Tokens) -> ProgramSource:
+    """The spec whose mode word comes next; UsageError if it is none."""
+    if not tokens:
+        raise UsageError("Command line is not complete: no program is named", hint=f"one of: {_MODES}")
+    word = tokens.next()
+    refuse_classic(word)
+    if matches(word, "object-file") or word == "obj":
+        return parse_object(tokens.value("FILE, an object file"), tokens)
+    if matches(word, "object-pinned") or matches(word, "pinned") or matches(word, "fd"):
+        source = reference("pinned", tokens.value("PATH of a pinned program"))
+    elif word == "id":
+        source = reference("id", tokens.value("N, a program id"))
+    else:
+        raise unknown(word, _MODES)
+    # Section, program and verbose say nothing of a loaded program; iproute2 reads and ignores them.
+    _parse_options(tokens, ObjectSource(""))
+    return source
+
+
+def refuse_classic(word: str) -> None:
+    """UsageError for the words that begin a classic BPF filter."""
+    if matches(word, "bytecode") or matches(word, "bytecode-file") or word in ("bc", "bcf"):
+        raise UsageError("bytecode: classic BPF filters are not supported yet", hint="tc(8) attaches them")
+
+
+def parse_object(path: str, tokens: Tokens) -> ObjectSource:
+    """``path`` and the OPTS that follow."""
+    if not path:
+        raise UsageError('Illegal object file ""')
+    return _parse_options(tokens, ObjectSource(path))
+
+
+def _parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
+    while tokens:
+        if tokens.take_prefix("section"):
+            source = source._replace(section=tokens.value("NAME, a section"))
+        elif tokens.take("program"):
+            source = source._replace(program=tokens.value("NAME, a program"))
+        elif tokens.take("maps-abi"):
+            source = source._replace(maps_abi=_parse_abi(tokens))
+        elif tokens.take_prefix("verbose"):
+            source = source._replace(verbose=True)
+        elif matches(tokens.peek(), "export"):
+            raise UsageError("export: handing descriptors to another process is not supported yet")
+        else:
+            break
+    return source
+
+
+def _parse_abi(tokens: Tokens) -> str:
+    word = tokens.value("maps-abi")
+    if word not in _MAPS_ABIS:
+        raise unknown(word, ", ".join(_MAPS_ABIS))
+    return word

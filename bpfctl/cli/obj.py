@@ -1,0 +1,11 @@
+"""``obj``: object files, without touching the kernel."""
+
+from __future__ import annotations
+
+from bpfctl.cli.command import LazyGroup
+
+obj = LazyGroup(
+    "obj",
+    {"show": "bpfctl.cli.obj_show:show"},
+    help="Object files: look inside, without touching the kernel.",
+)

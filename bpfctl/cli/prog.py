@@ -1,0 +1,17 @@
+"""``prog``: programs that are loaded, in the manner of bpftool(8)."""
+
+from __future__ import annotations
+
+from bpfctl.cli.command import LazyGroup
+
+prog = LazyGroup(
+    "prog",
+    {
+        "show": "bpfctl.cli.prog_show:show",
+        "load": "bpfctl.cli.prog_load:load",
+        "pin": "bpfctl.cli.prog_load:pin",
+    },
+    grammar=(),
+    default="show",
+    help="Programs: list, load, pin.",
+)

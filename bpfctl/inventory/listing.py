@@ -1,0 +1,122 @@
+"""Programs and maps as records: of a descriptor, of a reference, of everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from bpfctl.errors import KernelError, NotFoundError
+from bpfctl.inventory import holders, names
+from bpfctl.inventory.records import MapInfo, ProgramInfo
+from bpfctl.inventory.reference import MAP, PROGRAM, Reference, iter_open, open_map, open_program
+from bpfctl.kernel import info
+from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
+
+
+def list_programs(*, pins: bool = False, processes: bool = False) -> Iterator[ProgramInfo]:
+    """Every loaded program, by rising id.  Needs CAP_SYS_ADMIN (KernelError says so).
+
+    ``pins`` fills ``pinned`` by a walk over bpffs, ``processes`` fills ``pids`` by one over /proc.
+    """
+    pinned = holders.pins_by_id("prog") if pins else None
+    held = holders.processes_by_id("prog") if processes else None
+    for fd in iter_open(PROGRAM):
+        record = program_info(fd.number)
+        yield record._replace(
+            pinned=None if pinned is None else tuple(pinned.get(record.id, ())),
+            pids=None if held is None else tuple(held.get(record.id, ())),
+        )
+
+
+def list_maps(*, pins: bool = False, processes: bool = False) -> Iterator[MapInfo]:
+    """Every map, by rising id; otherwise as :func:`list_programs`."""
+    pinned = holders.pins_by_id("map") if pins else None
+    held = holders.processes_by_id("map") if processes else None
+    for fd in iter_open(MAP):
+        record = map_info(fd.number)
+        yield record._replace(
+            pinned=None if pinned is None else tuple(pinned.get(record.id, ())),
+            pids=None if held is None else tuple(held.get(record.id, ())),
+        )
+
+
+def find_program(reference: Reference, *, processes: bool = False) -> ProgramInfo:
+    """The program that ``reference`` names, with its pins.  Raises as :func:`open_program`."""
+    with open_program(reference) as fd:
+        record = program_info(fd.number)
+    pids = tuple(holders.processes_by_id("prog").get(record.id, ())) if processes else None
+    return record._replace(pinned=tuple(holders.pins_by_id("prog").get(record.id, ())), pids=pids)
+
+
+def find_map(reference: Reference, *, processes: bool = False) -> MapInfo:
+    """The map that ``reference`` names, with its pins.  Raises as :func:`open_map`."""
+    with open_map(reference) as fd:
+        record = map_info(fd.number)
+    pids = tuple(holders.processes_by_id("map").get(record.id, ())) if processes else None
+    return record._replace(pinned=tuple(holders.pins_by_id("map").get(record.id, ())), pids=pids)
+
+
+def find_program_quietly(reference: Reference) -> ProgramInfo | None:
+    """The program without its pins; None when it is gone or this process may not open it."""
+    try:
+        with open_program(reference) as fd:
+            return program_info(fd.number)
+    except (KernelError, NotFoundError):
+        return None
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """The record of an open program."""
+    try:
+        facts, more = info.prog_info(fd), info.fdinfo(fd)
+    except OSError as error:
+        raise KernelError("cannot read a program's info", errno=error.errno or 0) from error
+    return ProgramInfo(
+        id=facts.id,
+        type=type_name(ProgramType, facts.type),
+        name=names.full_program_name(fd, facts),
+        tag=facts.tag,
+        gpl_compatible=facts.gpl_compatible,
+        loaded_at=_unix_time(facts.load_time),
+        load_time=facts.load_time,
+        uid=facts.created_by_uid,
+        bytes_xlated=facts.xlated_prog_len,
+        jited=facts.jited_prog_len > 0,
+        bytes_jited=facts.jited_prog_len,
+        bytes_memlock=int(more.get("memlock", 0)),
+        map_ids=facts.map_ids,
+        btf_id=facts.btf_id,
+        run_time_ns=facts.run_time_ns,
+        run_cnt=facts.run_cnt,
+        recursion_misses=facts.recursion_misses,
+        verified_insns=facts.verified_insns,
+        ifindex=facts.ifindex,
+    )
+
+
+def map_info(fd: int) -> MapInfo:
+    """The record of an open map."""
+    try:
+        facts, more = info.map_info(fd), info.fdinfo(fd)
+    except OSError as error:
+        raise KernelError("cannot read a map's info", errno=error.errno or 0) from error
+    return MapInfo(
+        id=facts.id,
+        type=type_name(MapType, facts.type),
+        name=facts.name,
+        flags=facts.map_flags,
+        flag_names=tuple(flag_names(MapFlag, facts.map_flags)),
+        bytes_key=facts.key_size,
+        bytes_value=facts.value_size,
+        max_entries=facts.max_entries,
+        bytes_memlock=int(more.get("memlock", 0)),
+        frozen=more.get("frozen") == "1",
+        btf_id=facts.btf_id,
+        map_extra=facts.map_extra,
+        ifindex=facts.ifindex,
+    )
+
+
+def _unix_time(since_boot: int) -> int:
+    """Unix seconds for nanoseconds of CLOCK_BOOTTIME, which the kernel stamps programs with."""
+    return round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot / 1e9)
