@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import TESTDATA
 
 from bpfctl.errors import KernelError, PinMismatchError, VerifierError
 from bpfctl.kernel import bpf, info, syscall
@@ -16,7 +17,6 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction, load
 from bpfctl.objfile import read_object
 from bpfctl.uapi import Command, MapType, ProgramType
-from conftest import TESTDATA
 
 pytestmark = pytest.mark.kernel
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TESTDATA, Requires
 
 from bpfctl.errors import BpfctlError
 from bpfctl.loader import LoadRequest, Transaction, load
 from bpfctl.loader.pins import pin
 from bpfctl.objfile import read_object
 from bpfctl.objfile.spec import MapOrigin
-from conftest import TESTDATA, Requires
 
 pytestmark = pytest.mark.kernel
 

@@ -1,0 +1,142 @@
+"""Each call into the kernel fails in turn, then kills the command in turn.
+
+A failed command leaves nothing; exit 0 means that all is there; after a kill the same command, run
+again, succeeds and leaves what an undisturbed run leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import netlab
+import pytest
+from conftest import TESTDATA
+from faults import Outcome, trial
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+pytestmark = pytest.mark.kernel
+
+INGRESS = 0xFFFFFFF2
+SKB_MODE = 2  # XDP_FLAGS_SKB_MODE: xdpgeneric
+
+
+class State(NamedTuple):
+    """What a command can leave: pins below the bpffs, filters as (pref, name), XDP attach mode."""
+
+    pins: tuple[str, ...]
+    filters: tuple[tuple[int, str], ...]
+    xdp: str
+
+
+class Command(NamedTuple):
+    """A command line that says what is to be, so that running it twice makes sense.
+
+    (`filter add` without a preference adds another filter each time, as tc's does.)
+    """
+
+    name: str
+    words: tuple[object, ...]
+
+
+def xdp(name: str, *choice: str) -> tuple[object, ...]:
+    return ("link", "set", "dev", "v0", "xdpgeneric", "obj", TESTDATA / f"{name}.bpf.o", *choice)
+
+
+def tc(verb: str, name: str, *choice: str) -> tuple[object, ...]:
+    words = ("filter", verb, "dev", "v0", "ingress", "bpf", "da", "obj", TESTDATA / f"{name}.bpf.o")
+    return (*words, *choice)
+
+
+COMMANDS = (
+    Command("xdp-legacy-pinned", xdp("proto_counters", "sec", "xdp")),
+    Command("xdp-tail-calls", xdp("xdp_root", "program", "xdp_root")),
+    Command("xdp-globals", xdp("subprogs", "program", "sum_xdp")),
+    Command("tc-endpoints", tc("replace", "endpoints", "sec", "from-container")),
+    Command("tc-map-in-map", tc("replace", "map_in_map_legacy", "sec", "classifier")),
+    Command("tc-btf-maps", tc("replace", "proto_report", "sec", "tc")),
+)
+
+
+class Place:
+    """A namespace and a bpffs that trials run in, one after the other, each from a clean state."""
+
+    def __init__(self, lab: netlab.Lab, bpffs: Path, directory: Path, ip: IPRoute) -> None:
+        self.namespace = lab.a.namespace
+        self.bpffs = bpffs
+        self.directory = directory
+        self.ip = ip
+        self.index = ip.link_lookup(ifname=lab.a.device)[0]
+
+    def state(self) -> State:
+        filters = [
+            (message["info"] >> 16, message.get_nested("TCA_OPTIONS", "TCA_BPF_NAME"))
+            for message in self.ip.get_filters(index=self.index, parent=INGRESS)
+            if message.get_nested("TCA_OPTIONS", "TCA_BPF_NAME")
+        ]
+        xdp = next(iter(self.ip.get_links(self.index))).get_nested("IFLA_XDP", "IFLA_XDP_ATTACHED")
+        pins = sorted(str(path.relative_to(self.bpffs)) for path in self.bpffs.rglob("*"))
+        return State(tuple(pins), tuple(sorted(filters)), str(xdp))
+
+    def reset(self) -> None:
+        """Back to an interface without programs, an empty clsact, and an empty bpffs."""
+        off = {"attrs": [("IFLA_XDP_FD", -1), ("IFLA_XDP_FLAGS", SKB_MODE)]}
+        self.ip.link("set", index=self.index, xdp=off)
+        with suppress(NetlinkError):
+            self.ip.tc("del", "clsact", self.index)
+        self.ip.tc("add", "clsact", self.index)
+        for path in sorted(self.bpffs.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            elif path.suffix != ".debug":
+                path.unlink()
+
+    def run(self, command: Command, at: int = 0, number: int = 0) -> Outcome:
+        return trial(command.words, self.directory, self.namespace, at, number)
+
+
+@pytest.fixture
+def place(netns: netlab.Lab, bpffs: Path, tmp_path: Path) -> Iterator[Place]:
+    with netlab.inside(netns.a.namespace), IPRoute() as ip:
+        here = Place(netns, bpffs, tmp_path, ip)
+        here.reset()
+        yield here
+
+
+def undisturbed(place: Place, command: Command) -> tuple[State, State, int]:
+    """State before and after a run without faults, and the number of calls that it makes."""
+    before = place.state()
+    outcome = place.run(command)
+    assert outcome.status == 0, outcome.stderr
+    after = place.state()
+    assert after != before
+    return before, after, len(outcome.calls)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOBUFS, errno.EPERM], ids=errno.errorcode.get)
+def test_each_call_fails_in_turn(place: Place, command: Command, number: int) -> None:
+    before, after, calls = undisturbed(place, command)
+    for at in range(1, calls + 1):
+        place.reset()
+        outcome = place.run(command, at, number)
+        what = f"call {at} ({outcome.calls[at - 1]}): status {outcome.status}: {outcome.stderr}"
+        assert outcome.status in (0, 1, 2), what
+        assert place.state() == (before if outcome.status else after), what
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_killed_at_each_call_the_next_run_converges(place: Place, command: Command) -> None:
+    _, after, calls = undisturbed(place, command)
+    for at in range(1, calls + 1):
+        place.reset()
+        killed = place.run(command, at)
+        assert killed.status == -9
+        what = f"killed before call {at} ({killed.calls[at - 1]})"
+        again = place.run(command)
+        assert again.status == 0, f"{what}: {again.stderr}"
+        assert place.state() == after, what
