@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from bpfctl.kernel.bpf import ProgAttributes
 from bpfctl.kernel.privilege import permission_hint
 from bpfctl.uapi import ENOTSUPP, ProgramType
 
@@ -61,12 +62,14 @@ def map_create_hint(number: int, map_type: int, size: int, max_entries: int) -> 
     return None
 
 
-def program_load_hint(number: int, program_type: int, insn_count: int) -> str | None:
+def program_load_hint(number: int, program: ProgAttributes) -> str | None:
     """A hint for a BPF_PROG_LOAD that failed without a verifier log."""
     if number == errno.EPERM:
-        return permission_hint(*program_capabilities(program_type))
+        return permission_hint(*program_capabilities(program.prog_type))
     if number == errno.E2BIG:
-        return f"{insn_count} instructions are more than this kernel takes"
+        return f"{len(program.code) // 8} instructions are more than this kernel takes"
+    if program.ifindex:
+        return "the driver of the device takes no offloaded programs"
     if number in (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP):
         return "this kernel may not know the program type, its attach type, or a flag it was loaded with"
     return None

@@ -155,7 +155,7 @@ def _explain(
         f"{len(linked.code) // 8} instructions) without a verifier log",
         call="BPF_PROG_LOAD",
         errno=number,
-        hint=program_load_hint(number, attributes.prog_type, len(linked.code) // 8),
+        hint=program_load_hint(number, attributes),
     ) from first
 
 

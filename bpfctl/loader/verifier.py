@@ -22,6 +22,17 @@ _STATISTICS = (
     "mark_read ",
 )
 
+# What the verifier says, and what the author of the program can do about it.
+_ADVICE = (
+    ("GPL", 'the helper asks for a GPL-compatible licence: char _license[] SEC("license") = "GPL";'),
+    ("outside of the packet", "compare the pointer with data_end before the access"),
+    ("invalid mem access 'map_value_or_null'", "test the result of the lookup against NULL first"),
+    ("back-edge", "give the loop a bound that the verifier can see, or use bpf_loop()"),
+    ("program is too large", "split the program with tail calls, or shorten its loops"),
+    ("unknown func", "this kernel lacks the helper, or forbids it to this program type"),
+    ("combined stack size", "512 bytes of stack are all there is: move large variables into a map"),
+)
+
 
 class SourceLine(NamedTuple):
     """Where in the C file: ``text`` is the line itself, as the compiler stored it."""
@@ -82,8 +93,14 @@ def refusal(
         log=log,
         errno=0,
         details=details,
-        hint=None if whole else "`verbose` after the program shows the whole log",
+        hint=_advice(summary.lines, whole),
     )
+
+
+def _advice(lines: tuple[str, ...], whole: bool) -> str | None:
+    reason = lines[-2:]
+    known = next((advice for said, advice in _ADVICE if any(said in line for line in reason)), None)
+    return known or (None if whole else "`verbose` after the program shows the whole log")
 
 
 def _function_at(linked: LinkedProgram, instruction: int | None) -> str:

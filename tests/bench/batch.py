@@ -36,13 +36,14 @@ def rate(tool: str, batch: Path, count: int, namespace: str) -> float:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     rates: dict[str, list[float]] = {BPFCTL: [], "tc": []}
     with netlab.lab() as lab, tempfile.TemporaryDirectory() as directory:
         batch = Path(directory, "filters")
         lines = (
-            f"filter add dev v0 ingress pref {n} bpf da obj {OBJECT} sec tc\n" for n in range(1, count + 1)
+            f"filter add dev v0 ingress pref {n} bpf da obj {OBJECT} sec classifier\n"
+            for n in range(1, count + 1)
         )
         batch.write_text("".join(lines))
         for _ in range(rounds):

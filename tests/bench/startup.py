@@ -49,8 +49,8 @@ def measure(runs: int) -> dict[str, float]:
     xdp_words = ["-force", "link", "set", "dev", "v0", "xdp", "obj", str(XDP_OBJECT), "sec", "xdp"]
     commands = {
         "python3 -I -c pass": [sys.executable, "-I", "-c", "pass"],
-        "bpfctl filter replace": [*BPFCTL, *filter_words, "tc"],
-        "tc filter replace": ["tc", *filter_words, "tc"],
+        "bpfctl filter replace": [*BPFCTL, *filter_words, "classifier"],
+        "tc filter replace": ["tc", *filter_words, "classifier"],
         "bpfctl link set xdp": [*BPFCTL, *xdp_words],
         "ip link set xdp": ["ip", *xdp_words],
         "bpfctl -V": [*BPFCTL, "-V"],
