@@ -32,15 +32,19 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -qq --disable-pip-version-check \
 		--config-settings editable_mode=compat --editable '.[test]'
-	@$(BIN)/python -m compileall -q bpfctl
 	@touch $@
+
+# What runs bpfctl often wants its bytecode, also where PYTHONDONTWRITEBYTECODE is set.
+.PHONY: bytecode
+bytecode: $(READY)
+	@$(BIN)/python -m compileall -q bpfctl
 
 # --- the two commands of README.md -----------------------------------------------------------
 
-demo: $(READY) ## both object generations on one device, with real traffic (root, 10 s)
+demo: bytecode ## both object generations on one device, with real traffic (root, 10 s)
 	@$(BIN)/python tests/demo.py
 
-test: check ## everything that CI runs: check, then all tests (kernel tests need root)
+test: bytecode check ## everything that CI runs: check, then all tests (kernel tests need root)
 	@$(BIN)/python -m pytest -q
 
 # --- development -----------------------------------------------------------------------------
@@ -53,11 +57,12 @@ check: $(READY) ## style, types, man pages, documents: no root, no kernel
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@MYPYPATH=tests $(BIN)/mypy --no-error-summary tests/netlab.py tests/conftest.py tests/demo.py
-	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning $(MAN_PAGES); \
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning $(MAN_PAGES) </dev/null; \
 		else echo "mandoc is not installed: man pages not linted"; fi
 	@$(if $(DOC_TESTS),$(BIN)/python -m pytest -q --no-header -p no:cacheprovider $(DOC_TESTS))
+	@echo "check: style, types and documents are fine"
 
-bench: $(READY) ## start-up and batch speed against tc, ip and bare Python
+bench: bytecode ## start-up and batch speed against tc, ip and bare Python
 	@for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; echo; done
 
 clean: ## remove what can be made again (not testdata)
