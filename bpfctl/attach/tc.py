@@ -208,7 +208,7 @@ def _remove(target: Target, key: Key) -> None:
             left = target.find()
         except OSError as error:
             raise refusals.unknown_outcome(target.request, lost) from error
-        if any(key.handle in (0, state.handle) for state in left):
+        if any(state.pref == key.pref and key.handle in (0, state.handle) for state in left):
             raise refusals.not_done(target.request, lost) from lost
     except NetlinkError as error:
         raise tc_refusals.explain(target, key, _NO_PROGRAM, error) from error
@@ -237,8 +237,7 @@ def _restorer(target: Target, state: FilterState, flags: int, transaction: Trans
         program = transaction.hold(Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, state.program_id)))
     except OSError as error:  # by id needs CAP_SYS_ADMIN
         return partial(_fail, error)
-    skip = state.flags_gen & (rtnl_tc.FLAG_SKIP_HW | rtnl_tc.FLAG_SKIP_SW)
-    options = FilterOptions(program.number, state.name, state.classid, state.direct_action, skip)
+    options = FilterOptions(program.number, state.name, state.classid, state.direct_action, state.skip_flags)
 
     def restore() -> None:
         with NetlinkSocket() as netlink:

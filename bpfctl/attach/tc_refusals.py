@@ -102,6 +102,21 @@ def _hint(target: Target, key: Key, error: NetlinkError) -> str | None:
         return _what_has_pref(target, key)
     if error.errno == errno.EOPNOTSUPP and wanted.skip_sw:
         return "skip_sw needs a device that runs the program itself"
+    if error.errno == errno.EINVAL and not error.text:
+        return _other_skip_flags(target, key)
+    return None
+
+
+def _other_skip_flags(target: Target, key: Key) -> str | None:
+    """net/sched/cls_bpf.c, cls_bpf_offload: they stay as they are for the life of a filter."""
+    if not (key.pref and key.handle):
+        return None
+    with suppress(OSError):
+        state = rtnl_tc.get_filter(target.netlink, target.place, key)
+        if state and state.skip_flags != target.request.skip_flags:
+            names = {rtnl_tc.FLAG_SKIP_HW: "skip_hw", rtnl_tc.FLAG_SKIP_SW: "skip_sw"}
+            words = names.get(state.skip_flags, "neither skip_hw nor skip_sw")
+            return f"the filter that is there has {words}, which a replacement cannot change"
     return None
 
 

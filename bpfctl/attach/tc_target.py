@@ -43,9 +43,13 @@ class FilterRequest(NamedTuple):
         parent = names.get(self.parent, f"parent {self.parent >> 16:x}:{self.parent & 0xFFFF:x}")
         return f"{printable(self.device)} {parent}".rstrip()
 
+    @property
+    def skip_flags(self) -> int:
+        """FLAG_SKIP_HW and FLAG_SKIP_SW."""
+        return rtnl_tc.FLAG_SKIP_HW * self.skip_hw | rtnl_tc.FLAG_SKIP_SW * self.skip_sw
+
     def options(self, program_fd: int) -> FilterOptions:
-        skip = rtnl_tc.FLAG_SKIP_HW * self.skip_hw | rtnl_tc.FLAG_SKIP_SW * self.skip_sw
-        return FilterOptions(program_fd, self.name, self.classid, self.direct_action, skip)
+        return FilterOptions(program_fd, self.name, self.classid, self.direct_action, self.skip_flags)
 
 
 class Target(NamedTuple):

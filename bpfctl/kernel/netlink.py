@@ -140,21 +140,25 @@ def text(payload: bytes | None) -> str:
 class NetlinkSocket:
     """An rtnetlink socket of the current network namespace, which it keeps after a setns(2).
 
-    Every call sends one request and takes its whole answer.  After a failure the socket stays usable:
-    answers to an earlier request are told by their sequence number and dropped.
+    Every call sends one request and takes its whole answer.  It stays usable after a failure: answers
+    to an earlier request are told by their sequence number, and a socket that lost one is replaced.
     """
 
     def __init__(self) -> None:
-        self._fd = Fd(syscall.system.netlink_open())
+        self._fd: Fd | None = Fd(syscall.system.netlink_open())
         self._sequence = 0
         self.warning = ""  # what the kernel remarked on the last request that it accepted
 
     @property
     def fd(self) -> int:
+        """The descriptor; ``OSError`` when a replacement is due and cannot be had."""
+        if self._fd is None:
+            self._fd = Fd(syscall.system.netlink_open())
         return self._fd.number
 
     def close(self) -> None:
-        self._fd.close()
+        if self._fd is not None:
+            self._fd.close()
 
     def __enter__(self) -> NetlinkSocket:
         return self
@@ -189,6 +193,15 @@ class NetlinkSocket:
 
     def _receive(self) -> tuple[list[Message], bool]:
         """The answer to the last request, and whether the kernel calls it consistent."""
+        try:
+            return self._collect()
+        except AnswerLostError:
+            # The kernel drops every answer to a socket that overflowed until its queue is read empty.
+            self.close()
+            self._fd = None
+            raise
+
+    def _collect(self) -> tuple[list[Message], bool]:
         messages: list[Message] = []
         consistent = True
         foreign = 0

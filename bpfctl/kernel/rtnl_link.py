@@ -51,6 +51,7 @@ _IFLA_XDP_EXPECTED_FD = 8
 
 _IFINFOMSG = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 _IFNAMSIZ = 16
+_ALTIFNAMSIZ = 128
 
 _SKIP_STATS = attribute_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
 
@@ -80,9 +81,10 @@ class LinkState(NamedTuple):
 
 def find_index(netlink: NetlinkSocket, name: str) -> int:
     """``ifindex`` of an interface by name or alternative name; ENODEV when there is none."""
-    if "\0" in name or ":" in name:  # an ioctl would cut it off there
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
     encoded = os.fsencode(name)
+    # Names hold neither NUL nor colon; the ioctl would cut the name off there, and find another.
+    if "\0" in name or ":" in name or len(encoded) >= _ALTIFNAMSIZ:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
     if len(encoded) < _IFNAMSIZ:
         return syscall.system.interface_index(netlink.fd, encoded)
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute_text(_IFLA_ALT_IFNAME, name) + _SKIP_STATS

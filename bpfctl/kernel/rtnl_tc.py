@@ -134,6 +134,11 @@ class FilterState(NamedTuple):
     actions: bytes = b""
     police: bytes = b""
 
+    @property
+    def skip_flags(self) -> int:
+        """FLAG_SKIP_HW and FLAG_SKIP_SW, without what the kernel reports beside them."""
+        return self.flags_gen & (FLAG_SKIP_HW | FLAG_SKIP_SW)
+
 
 class QdiscState(NamedTuple):
     """One qdisc; the blocks are 0 where its hooks are not shared."""
