@@ -53,11 +53,6 @@ class Instruction(NamedTuple):
         """``LD`` ... ``ALU64``."""
         return self.code & 0x07
 
-    @property
-    def is_call_to_function(self) -> bool:
-        """A call of another BPF function, not of a helper or kernel function."""
-        return self.code == CALL and self.src == BPF_PSEUDO_CALL
-
 
 def decode(code: bytes, byte_order: str = "little") -> list[Instruction]:
     """One :class:`Instruction` for each slot of ``code``, whose length is a multiple of 8."""

@@ -10,6 +10,8 @@ from bpfctl.btf.types import Btf
 
 MAGIC = 0xEB9F
 
+Word = int  # under another name, as the builder has a method int()
+
 
 class BtfBuilder:
     """Types in the order of the calls; every method that adds one returns its id.
@@ -24,7 +26,7 @@ class BtfBuilder:
         self.strings = bytearray(b"" if base else b"\0")
         self.types = bytearray()
 
-    def string(self, text: str) -> int:
+    def string(self, text: str) -> Word:
         """The offset of ``text``, always stored anew; 0 for the empty string."""
         if not text:
             return 0
@@ -33,14 +35,14 @@ class BtfBuilder:
 
     def add(
         self,
-        kind: int,
+        kind: Word,
         name: str = "",
-        size_or_type: int = 0,
+        size_or_type: Word = 0,
         *,
-        vlen: int = 0,
+        vlen: Word = 0,
         kflag: bool = False,
-        words: Iterable[int] = (),
-    ) -> int:
+        words: Iterable[Word] = (),
+    ) -> Word:
         """A record as given, right or wrong; ``words`` follow the fixed part."""
         info = vlen | kind << 24 | kflag << 31
         fields = [self.string(name), info, size_or_type, *(word & 0xFFFFFFFF for word in words)]
@@ -48,28 +50,28 @@ class BtfBuilder:
         self.next_id += 1
         return self.next_id - 1
 
-    def int(self, name: str = "int", size: int = 4, *, signed: bool = True, boolean: bool = False) -> int:
+    def int(self, name: str = "int", size: Word = 4, *, signed: bool = True, boolean: bool = False) -> Word:
         return self.add(Kind.INT, name, size, words=[signed << 24 | boolean << 26 | size * 8])
 
-    def ptr(self, target: int) -> int:
+    def ptr(self, target: Word) -> Word:
         return self.add(Kind.PTR, "", target)
 
-    def array(self, element: int, length: int, index: int = 0) -> int:
+    def array(self, element: Word, length: Word, index: Word = 0) -> Word:
         return self.add(Kind.ARRAY, words=[element, index or element, length])
 
     def struct(
         self,
         name: str,
-        size: int,
-        members: Sequence[tuple[str, int, int]] = (),
+        size: Word,
+        members: Sequence[tuple[str, Word, Word]] = (),
         *,
         kind: Kind = Kind.STRUCT,
-    ) -> int:
+    ) -> Word:
         """``members``: (name, type, bit offset)."""
         words = [word for name_, type_, offset in members for word in (self.string(name_), type_, offset)]
         return self.add(kind, name, size, vlen=len(members), words=words)
 
-    def bitfields(self, name: str, size: int, members: Sequence[tuple[str, int, int, int]]) -> int:
+    def bitfields(self, name: str, size: Word, members: Sequence[tuple[str, Word, Word, Word]]) -> Word:
         """A struct of (name, type, bit offset, bits); 0 bits for a plain member."""
         words = [
             word
@@ -78,33 +80,33 @@ class BtfBuilder:
         ]
         return self.add(Kind.STRUCT, name, size, vlen=len(members), kflag=True, words=words)
 
-    def union(self, name: str, size: int, members: Sequence[tuple[str, int, int]] = ()) -> int:
+    def union(self, name: str, size: Word, members: Sequence[tuple[str, Word, Word]] = ()) -> Word:
         return self.struct(name, size, members, kind=Kind.UNION)
 
-    def enum(self, name: str, values: dict[str, int], *, signed: bool = False, size: int = 4) -> int:
+    def enum(self, name: str, values: dict[str, Word], *, signed: bool = False, size: Word = 4) -> Word:
         words = [word for label, value in values.items() for word in (self.string(label), value)]
         return self.add(Kind.ENUM, name, size, vlen=len(values), kflag=signed, words=words)
 
-    def enum64(self, name: str, values: dict[str, int], *, signed: bool = False) -> int:
+    def enum64(self, name: str, values: dict[str, Word], *, signed: bool = False) -> Word:
         words = [word for label, value in values.items() for word in (self.string(label), value, value >> 32)]
         return self.add(Kind.ENUM64, name, 8, vlen=len(values), kflag=signed, words=words)
 
-    def func_proto(self, returns: int, params: Sequence[tuple[str, int]] = ()) -> int:
+    def func_proto(self, returns: Word, params: Sequence[tuple[str, Word]] = ()) -> Word:
         words = [word for name, type_ in params for word in (self.string(name), type_)]
         return self.add(Kind.FUNC_PROTO, "", returns, vlen=len(params), words=words)
 
-    def func(self, name: str, proto: int, linkage: int = 1) -> int:
+    def func(self, name: str, proto: Word, linkage: Word = 1) -> Word:
         return self.add(Kind.FUNC, name, proto, vlen=linkage)
 
-    def var(self, name: str, type_id: int, linkage: int = 1) -> int:
+    def var(self, name: str, type_id: Word, linkage: Word = 1) -> Word:
         return self.add(Kind.VAR, name, type_id, words=[linkage])
 
-    def datasec(self, name: str, variables: Sequence[tuple[int, int, int]], size: int = 0) -> int:
+    def datasec(self, name: str, variables: Sequence[tuple[Word, Word, Word]], size: Word = 0) -> Word:
         """``variables``: (VAR id, offset, size) in bytes."""
         words = [word for variable in variables for word in variable]
         return self.add(Kind.DATASEC, name, size, vlen=len(variables), words=words)
 
-    def uint(self, number: int) -> int:
+    def uint(self, number: Word) -> Word:
         """What ``__uint(member, number)`` makes of a map definition's member."""
         return self.ptr(self.array(self.int(), number))
 

@@ -212,9 +212,7 @@ def _sized_type(definition: _Definition, member: Member) -> tuple[int, int]:
     """``T *member`` -> id of T, size of T in bytes."""
     btf = definition.btf
     if btf.kind(member.type_id) is not Kind.PTR:
-        raise definition.error(
-            f"{member.name!r} is {btf.kind(member.type_id).label}, not made with __type()"
-        )
+        raise definition.error(f"{member.name!r} is {btf.kind(member.type_id).label}, not made with __type()")
     type_id = btf.type(member.type_id).size_or_type
     return type_id, btf.resolve_size(type_id)
 

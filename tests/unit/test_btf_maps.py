@@ -39,10 +39,10 @@ def _section(b: BtfBuilder, variables: Sequence[tuple[int, int]]) -> int:
     return end
 
 
-def _read_one(members: Members, **options: bool) -> MapSpec:
+def _read_one(members: Members, *, strict: bool = True) -> MapSpec:
     b = BtfBuilder()
     size = _section(b, [_define(b, "m", members(b))])
-    (spec,) = read_btf_maps(b.btf("test.o"), section_size=size, **options)
+    (spec,) = read_btf_maps(b.btf("test.o"), section_size=size, strict=strict)
     return spec
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfctl.helpers import helper_name
-from bpfctl.insn import CALL, LD_IMM64, Instruction, decode, disassemble, encode
+from bpfctl.insn import LD_IMM64, Instruction, decode, disassemble, encode
 
 # (code, dst, src, off, imm) and what kernel/bpf/disasm.c prints for it
 TEXTS = [
@@ -115,11 +115,6 @@ def test_registers_swap_nibbles_in_big_endian() -> None:
     assert encode(insn, "big") == bytes.fromhex("79 16 fff8 01020304")
     assert encode(insn) == bytes.fromhex("79 61 f8ff 04030201")
     assert decode(encode(insn, "big"), "big") == [insn]
-
-
-def test_a_call_to_a_function_is_no_helper_call() -> None:
-    assert Instruction(CALL, 0, 1, 0, 5).is_call_to_function
-    assert not Instruction(CALL, 0, 0, 0, 5).is_call_to_function
 
 
 @pytest.mark.parametrize(
