@@ -34,8 +34,9 @@ def run_batch(app: App, path: str, run: Callable[[list[str]], None]) -> int:
     with _opened(path) as file, shared_socket():
         for number, line in logical_lines(file):
             app.position = f"{name}:{number}"
-            status = status or _run_line(app, line, run)
-            if status and not app.options.force:
+            failed = _run_line(app, line, run)
+            status = status or failed
+            if failed and not app.options.force:
                 break
     return status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar.reference import maybe_reference, parse_reference
+from bpfctl.cli.grammar.reference import FORMS, maybe_reference, parse_reference
 from bpfctl.cli.grammar.tokens import Tokens
 from bpfctl.cli.holdertext import holder_lines
 from bpfctl.inventory import listing
@@ -20,7 +20,7 @@ def show(app: App, words: list[str]) -> None:
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
-    tokens.end()
+    tokens.end(FORMS)
     details = app.options.details
     if reference is None:
         app.output.records(listing.list_maps(pins=details, processes=details), _text)
@@ -45,6 +45,6 @@ def pin(app: App, words: list[str]) -> None:
     """Pin a map at PATH, a name on a bpffs; "m:globals/NAME" is NAME where tc and ip share maps."""
     tokens = Tokens(words)
     reference = parse_reference(tokens)
-    path = tokens.value("PATH, where to pin the map")
+    path = tokens.value("PATH")
     tokens.end()
     api.pin_map(reference, path)

@@ -21,7 +21,7 @@ def show(app: App, words: list[str]) -> None:
     byte order; the kernel is not asked.
     """
     tokens = Tokens(words)
-    source = parse_object(tokens.value("FILE, an object file"), tokens)
+    source = parse_object(tokens.value("FILE"), tokens)
     tokens.end()
     record = describe(read_object(source.path, maps_abi=source.maps_abi))
     app.output.record(record, _text)

@@ -23,8 +23,8 @@ def load(app: App, words: list[str]) -> None:
     made, reused and pinned as FILE says.  Nothing is attached.
     """
     tokens = Tokens(words)
-    file = tokens.value("FILE, an object file")
-    path = tokens.value("PATH, where to pin the program")
+    file = tokens.value("FILE")
+    path = tokens.value("PATH")
     program_type = _parse_type(tokens.value("TYPE")) if tokens.take("type") else None
     source = parse_object(file, tokens)
     tokens.end()
@@ -45,6 +45,6 @@ def pin(app: App, words: list[str]) -> None:
     """Pin a loaded program at PATH, a name on a bpffs; "m:NAME" is NAME in iproute2's folder."""
     tokens = Tokens(words)
     reference = parse_reference(tokens)
-    path = tokens.value("PATH, where to pin the program")
+    path = tokens.value("PATH")
     tokens.end()
     api.pin_program(reference, path)

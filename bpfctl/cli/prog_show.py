@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpfctl.api import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar.reference import maybe_reference
+from bpfctl.cli.grammar.reference import FORMS, maybe_reference
 from bpfctl.cli.grammar.tokens import Tokens
 from bpfctl.cli.holdertext import holder_lines
 from bpfctl.inventory import listing
@@ -21,7 +21,7 @@ def show(app: App, words: list[str]) -> None:
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
-    tokens.end()
+    tokens.end(FORMS)
     details = app.options.details
 
     def text(record: ProgramInfo) -> str:

@@ -146,9 +146,9 @@ def open_elements(reference: Reference) -> OpenMap:
     fd = open_map(reference)
     try:
         return OpenMap(fd)
-    except BaseException:
+    except OSError as error:
         fd.close()
-        raise
+        raise KernelError(f"cannot read the info of map {reference}", errno=error.errno or 0) from error
 
 
 def _hint(target: OpenMap, number: int) -> str | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from bpfctl.errors import AmbiguousError, KernelError, NotFoundError, UsageError, printable
 from bpfctl.inventory import names
-from bpfctl.kernel import bpf, info
+from bpfctl.kernel import bpf, bpffs, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
 from bpfctl.uapi import Command
@@ -114,8 +113,8 @@ def _open_pin(noun: Noun, path: str) -> Fd:
     except FileNotFoundError as error:
         raise NotFoundError(f"nothing is pinned at {shown}") from error
     except OSError as error:
-        hint = "that file is no pin: pins live on a bpffs" if error.errno == errno.EINVAL else None
-        if isinstance(error, PermissionError):
+        hint = None if bpffs.is_bpffs(path) else "that is no pin: pins are files on a bpffs"
+        if hint is None and isinstance(error, PermissionError):
             hint = "opening a pin needs read and write permission on the file, and CAP_BPF"
         what = f"cannot open the pin {shown}"
         raise KernelError(what, call="BPF_OBJ_GET", errno=error.errno or 0, hint=hint) from error
@@ -134,7 +133,10 @@ def kind_of(fd: int) -> str:
 
 def _search(noun: Noun, reference: Reference) -> int:
     """The id of the only object that fits."""
-    ids = [_id_of(noun, fd.number) for fd in iter_open(noun) if noun.matches(fd.number, reference)]
+    try:
+        ids = [_id_of(noun, fd.number) for fd in iter_open(noun) if noun.matches(fd.number, reference)]
+    except OSError as error:
+        raise KernelError(f"cannot read the info of a {noun.word}", errno=error.errno or 0) from error
     if not ids:
         raise NotFoundError(f"no {noun.word} has {reference}")
     if len(ids) > 1:

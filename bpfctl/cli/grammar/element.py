@@ -18,13 +18,14 @@ _INTEGER_SIZES = (1, 2, 4, 8)
 
 def parse_bytes(tokens: Tokens, size: int, what: str, stop: tuple[str, ...] = ()) -> bytes:
     """DATA of ``size`` bytes up to one of the words ``stop``; ``what`` it is, for errors."""
+    is_hex = tokens.take("hex")
     words = []
     while tokens and tokens.peek() not in stop:
         words.append(tokens.next())
     if not words and size:
         raise UsageError(f"Command line is not complete: the {what} of {size} bytes is missing")
-    if words and words[0] == "hex":
-        data = _parse_hex(words[1:], what)
+    if is_hex:
+        data = _parse_hex(words, what)
     elif len(words) == 1 and size in _INTEGER_SIZES:
         return _parse_integer(words[0], size, what)
     else:

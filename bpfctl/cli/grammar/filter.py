@@ -55,7 +55,7 @@ def _parse_place(tokens: Tokens, command: FilterCommand) -> FilterCommand | None
     """
     if tokens.take("dev"):
         _once(command.device, "dev")
-        return command._replace(device=tokens.value("DEV, an interface"))
+        return command._replace(device=tokens.value("DEV"))
     if matches(tokens.peek(), "block"):
         raise UsageError("block: filters of shared blocks are not supported yet")
     if tokens.peek() in _HOOKS:
@@ -63,7 +63,7 @@ def _parse_place(tokens: Tokens, command: FilterCommand) -> FilterCommand | None
         return command._replace(parent=_HOOKS[tokens.next()])
     if tokens.take("parent"):
         _once(command.parent, "parent")
-        return command._replace(parent=parse_classid(tokens.value("CLASSID of the parent")))
+        return command._replace(parent=parse_classid(tokens.value("CLASSID")))
     if tokens.take("handle"):
         _once(command.handle, "handle")
         return command._replace(handle=tokens.number("handle", _U32))

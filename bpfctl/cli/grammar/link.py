@@ -64,7 +64,7 @@ def parse_device(tokens: Tokens, known: str | None) -> str:
     if known is not None:
         raise UsageError(f'either "dev" is duplicate, or {shown(word)} is garbage')
     if word == "dev":
-        word = tokens.value("DEV, an interface")
+        word = tokens.value("DEV")
     if not word:
         raise UsageError('Illegal device ""')
     return word

@@ -26,7 +26,7 @@ def parse_show(words: Sequence[str]) -> tuple[str | None, str]:
     device, kind = None, ""
     while tokens:
         if device is None and tokens.take("dev"):
-            device = tokens.value("DEV, an interface")
+            device = tokens.value("DEV")
         elif not kind and tokens.peek() in _KINDS:
             kind = tokens.next()
         else:

@@ -6,6 +6,8 @@ from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
 
+FORMS = "id N, pinned PATH, name NAME, tag TAG"
+
 _WORDS = ("id", "pinned", "name", "tag")
 _MAX_ID = 0xFFFFFFFF
 _TAG_DIGITS = 16
@@ -15,7 +17,7 @@ def parse_reference(tokens: Tokens) -> Reference:
     """A reference, which must be there."""
     word = tokens.value("id, pinned, name or tag")
     if word not in _WORDS:
-        raise unknown(word, "id N, pinned PATH, name NAME, tag TAG")
+        raise unknown(word, FORMS)
     return reference(word, tokens.value(word))
 
 

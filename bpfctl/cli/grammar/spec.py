@@ -25,11 +25,11 @@ def parse_source(tokens: Tokens) -> ProgramSource:
     word = tokens.next()
     refuse_classic(word)
     if matches(word, "object-file") or word == "obj":
-        return parse_object(tokens.value("FILE, an object file"), tokens)
+        return parse_object(tokens.value("FILE"), tokens)
     if matches(word, "object-pinned") or matches(word, "pinned") or matches(word, "fd"):
-        source = reference("pinned", tokens.value("PATH of a pinned program"))
+        source = reference("pinned", tokens.value("PATH"))
     elif word == "id":
-        source = reference("id", tokens.value("N, a program id"))
+        source = reference("id", tokens.value("N"))
     else:
         raise unknown(word, _MODES)
     # Section, program and verbose say nothing of a loaded program; iproute2 reads and ignores them.
@@ -53,9 +53,9 @@ def parse_object(path: str, tokens: Tokens) -> ObjectSource:
 def _parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
     while tokens:
         if tokens.take_prefix("section"):
-            source = source._replace(section=tokens.value("NAME, a section"))
+            source = source._replace(section=tokens.value("NAME"))
         elif tokens.take("program"):
-            source = source._replace(program=tokens.value("NAME, a program"))
+            source = source._replace(program=tokens.value("NAME"))
         elif tokens.take("maps-abi"):
             source = source._replace(maps_abi=_parse_abi(tokens))
         elif tokens.take_prefix("verbose"):

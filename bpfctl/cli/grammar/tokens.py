@@ -29,15 +29,16 @@ class Tokens:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
+        self._words = [*words, ""]  # so that there is always a next word to look at
+        self._end = len(words)
         self._next = 0
 
     def __bool__(self) -> bool:
-        return self._next < len(self._words)
+        return self._next < self._end
 
     def peek(self) -> str:
         """The next word; "" at the end."""
-        return self._words[self._next] if self else ""
+        return self._words[self._next]
 
     def next(self) -> str:
         """Consume the next word, which must be there."""
@@ -47,17 +48,17 @@ class Tokens:
 
     def take(self, *words: str) -> bool:
         """Consume the next word if it is one of ``words``."""
-        if self and self.peek() in words:
-            self._next += 1
-            return True
-        return False
+        fits = self._words[self._next] in words and self._next < self._end
+        self._next += fits
+        return fits
 
     def take_prefix(self, *keywords: str) -> bool:
         """Consume the next word if it is a prefix of one of ``keywords``."""
-        word = self.peek()
-        if any(matches(word, keyword) for keyword in keywords):
-            self._next += 1
-            return True
+        word = self._words[self._next]
+        for keyword in keywords:
+            if word and keyword.startswith(word):
+                self._next += 1
+                return True
         return False
 
     def value(self, what: str) -> str:
@@ -74,16 +75,10 @@ class Tokens:
             raise UsageError(f"Illegal {what} {shown(word)}: a number from 0 to {limit} is wanted")
         return number
 
-    def rest(self) -> list[str]:
-        """Consume all that is left."""
-        words = list(self._words[self._next :])
-        self._next = len(self._words)
-        return words
-
-    def end(self) -> None:
-        """UsageError if there is another word."""
+    def end(self, known: str = "") -> None:
+        """UsageError if there is another word; ``known`` lists what could have come."""
         if self:
-            raise unknown(self.peek())
+            raise unknown(self.peek(), known)
 
 
 def unknown(word: str, known: str = "") -> UsageError:

@@ -1,0 +1,36 @@
+"""What the shell is offered next."""
+
+from __future__ import annotations
+
+import pytest
+from click.shell_completion import BashComplete
+
+from bpfctl.cli.root import root
+
+
+def offered(*words: str) -> list[tuple[str, str]]:
+    """(type, value) of what may stand in the place of the last of ``words``."""
+    shell = BashComplete(root, {}, "bpfctl", "_BPFCTL_COMPLETE")
+    return [(item.type, item.value) for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("fi",), ["filter"]),
+        (("--net",), ["--netns"]),
+        (("-n", "blue", "qd"), ["qdisc"]),
+        (("filter", "re"), ["replace"]),
+        (("f", "add", "dir"), ["direct-action"]),
+        (("link", "set", "xdpg"), ["xdpgeneric"]),
+        (("prog", "show", "t"), ["tag"]),
+        (("link", "show", "dev", "l"), ["lo"]),
+    ],
+)
+def test_words(words: tuple[str, ...], expected: list[str]) -> None:
+    assert offered(*words) == [("plain", word) for word in expected]
+
+
+@pytest.mark.parametrize("words", [("link", "set", "dev", "lo", "xdp", "obj", "x"), ("obj", "show", "./x")])
+def test_files(words: tuple[str, ...]) -> None:
+    assert offered(*words) == [("file", words[-1])]

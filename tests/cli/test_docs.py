@@ -1,0 +1,274 @@
+"""Documents and code say the same: commands, words, JSON keys, examples."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import manual
+import pytest
+from click.shell_completion import ShellComplete
+
+import bpfctl.cli
+from bpfctl.cli import obj_records
+from bpfctl.cli.command import WordsCommand
+from bpfctl.cli.root import root
+from bpfctl.cli.version import VersionInfo
+from bpfctl.errors import BpfctlError, UsageError
+from bpfctl.inventory import records
+from bpfctl.kernel import syscall
+
+SOURCE = Path(bpfctl.cli.__file__).parent
+
+# module with words in it -> objects whose commands take them
+WORDS = {
+    "grammar/filter.py": ("filter",),
+    "grammar/link.py": ("link",),
+    "grammar/qdisc.py": ("qdisc",),
+    "grammar/spec.py": ("link", "filter"),
+    "map_elements.py": ("map",),
+    "prog_load.py": ("prog",),
+}
+# page and subsection of a key table, and the key that leads to the record; "" for the document itself
+RECORDS: list[tuple[str, str, str, type]] = [
+    ("bpfctl.8", "bpfctl version", "", VersionInfo),
+    ("bpfctl-prog.8", "", "", records.ProgramInfo),
+    ("bpfctl-prog.8", "", "pids[].", records.Process),
+    ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
+    ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
+    ("bpfctl-obj.8", "", "", obj_records.ObjectRecord),
+    ("bpfctl-obj.8", "", "sections[].", obj_records.SectionRecord),
+    ("bpfctl-obj.8", "", "programs[].", obj_records.ProgramRecord),
+    ("bpfctl-obj.8", "", "maps[].", obj_records.MapRecord),
+    ("bpfctl-obj.8", "", "maps[].slots[].", obj_records.SlotRecord),
+    ("bpfctl-obj.8", "", "relocations[].", obj_records.RelocationRecord),
+    ("bpfctl-obj.8", "", "externs[].", obj_records.ExternRecord),
+    ("bpfctl-obj.8", "", "btf.", obj_records.BtfRecord),
+]
+
+
+def _walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _walk(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(_walk(root))
+every_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+every_page = pytest.mark.parametrize("page", manual.PAGES)
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@every_command
+def test_has_help(path: tuple[str, ...]) -> None:
+    first = (COMMANDS[path].help or "").splitlines()[0]
+    assert first.endswith((".", ":")), first
+
+
+@every_command
+def test_is_in_a_synopsis(path: tuple[str, ...]) -> None:
+    synopsis = manual.text(manual.section(manual.page_of(*path), "SYNOPSIS"))
+    assert f"{' '.join(('bpfctl', *path))} " in f"{synopsis} ".replace("\n", " ")
+
+
+@every_command
+def test_is_in_the_overview(path: tuple[str, ...]) -> None:
+    overview = manual.text(manual.section("bpfctl.8", "OBJECTS AND COMMANDS"))
+    assert f"\n{' '.join(path)}\t" in overview
+
+
+@every_command
+def test_completes(path: tuple[str, ...]) -> None:
+    complete = ShellComplete(root, {}, "bpfctl", "_BPFCTL_COMPLETE").get_completions
+    *before, last = path
+    assert last in [item.value for item in complete(before, last[:2])]
+    command = COMMANDS[path]
+    assert isinstance(command, WordsCommand)
+    offered = [item.value for item in complete(list(path), "")]
+    assert set(command.keywords) <= set(offered)
+
+
+def test_every_object_has_a_page() -> None:
+    objects = {path[0] for path in COMMANDS if len(path) > 1}
+    assert set(manual.PAGES) == {"bpfctl.8"} | {f"bpfctl-{name}.8" for name in objects}
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _words_read(module: str) -> set[str]:
+    """The literals that the parser of ``module`` compares words with."""
+    tree = ast.parse((SOURCE / module).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        argument.value
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("take", "take_prefix")
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def _words_of_page(page: str) -> set[str]:
+    text = manual.text(manual.section(page, "DESCRIPTION"))
+    return {word.strip(".,:;()") for word in text.split()}
+
+
+@pytest.mark.parametrize(("module", "objects"), WORDS.items())
+def test_words_of_the_grammar_are_in_the_manual(module: str, objects: tuple[str, ...]) -> None:
+    words = _words_read(module)
+    assert words
+    for name in objects:
+        assert words - _words_of_page(manual.page_of(name)) == set()
+
+
+@every_command
+def test_words_that_completion_offers_are_in_the_manual(path: tuple[str, ...]) -> None:
+    if len(path) == 1:
+        known = set(manual.text(manual.section("bpfctl.8", "SYNOPSIS")).split())
+    else:
+        known = _words_of_page(manual.page_of(*path))
+    command = COMMANDS[path]
+    assert isinstance(command, WordsCommand)
+    # completion offers the usual short form: sec for section
+    assert [word for word in command.keywords if not any(full.startswith(word) for full in known)] == []
+
+
+@pytest.mark.parametrize(
+    "option", [name for option in root.params for name in option.opts], ids=lambda name: name.lstrip("-")
+)
+def test_global_option_is_in_the_manual(option: str) -> None:
+    options = manual.text(manual.section("bpfctl.8", "OPTIONS")).replace(",", " ")
+    assert option.removeprefix("-") in options.split() or option in options.split()
+
+
+# --- JSON keys -----------------------------------------------------------------------------------
+
+
+def _kind(annotation: Any) -> str:
+    """The manual's word for the type of a field."""
+    options = [option for option in typing.get_args(annotation) if option is not types.NoneType]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = options[0]
+    if typing.get_origin(annotation) is tuple:
+        return _kind(typing.get_args(annotation)[0]) + "s"
+    names = {bool: "boolean", int: "integer", str: "string"}
+    return names.get(annotation, "object")
+
+
+@pytest.mark.parametrize(
+    ("page", "subsection", "prefix", "record"), RECORDS, ids=[f"{r.__name__}-{p}" for p, _, _, r in RECORDS]
+)
+def test_keys_of_a_record_are_in_the_manual(page: str, subsection: str, prefix: str, record: type) -> None:
+    fields = {name: _kind(annotation) for name, annotation in typing.get_type_hints(record).items()}
+    documented = {
+        key.removeprefix(prefix): kind
+        for key, kind in manual.documented_keys(page, subsection).items()
+        if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+    }
+    assert documented == fields
+
+
+@pytest.mark.parametrize("module", [records, obj_records], ids=lambda module: module.__name__)
+def test_no_record_is_left_out(module: types.ModuleType) -> None:
+    defined = {
+        member
+        for member in vars(module).values()
+        if hasattr(member, "_fields") and member.__module__ == module.__name__
+    }
+    assert defined
+    assert defined <= {record for *_, record in RECORDS}
+
+
+# --- pages and examples --------------------------------------------------------------------------
+
+
+@every_page
+def test_page_is_well_formed(page: str) -> None:
+    if shutil.which("mandoc") is None:
+        assert os.environ.get("BPFCTL_REQUIRE_KERNEL") != "1", "mandoc is not installed"
+        pytest.skip("mandoc is not installed")
+    lint = ["mandoc", "-T", "lint", "-W", "warning", str(manual.ROOT / "man" / page)]
+    done = subprocess.run(lint, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@every_page
+def test_page_says_which_version_it_is_of(page: str) -> None:
+    from bpfctl.version import VERSION
+
+    assert f'"bpfctl {VERSION}"' in manual.source(page)
+
+
+class _Refusing:
+    """A kernel that refuses everything: whatever gets this far was understood."""
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: object, **__: object) -> NoReturn:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        return refuse
+
+
+def _understand(line: str) -> None:
+    """Run ``line`` up to the first thing that is no matter of words; UsageError for a mistake in it."""
+    words = shlex.split(line)[1:]
+    try:
+        with root.make_context("bpfctl", words) as context:
+            root.invoke(context)
+    except UsageError:
+        raise
+    except (BpfctlError, click.exceptions.Exit):
+        return
+
+
+def _shown() -> list[str]:
+    scripts = [manual.examples(page) for page in manual.PAGES]
+    scripts += manual.readme_blocks("sh", "A quick tour") + manual.readme_blocks("bash", "In CI")
+    return [line for script in scripts for line in manual.commands(script)]
+
+
+@pytest.fixture
+def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscall, "system", _Refusing())
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+@pytest.mark.usefixtures("_no_kernel")
+@pytest.mark.parametrize("line", _shown())
+def test_example_is_understood(line: str) -> None:
+    _understand(line)
+
+
+@pytest.mark.usefixtures("_no_kernel")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bpfctl link set dev eth0 xdp objekt x.o",
+        "bpfctl filter add dev eth0 ingress bpf da obj x.o sektion tc",
+        "bpfctl map pin pinned m:x",
+        "bpfctl prog lod x.o m:x",
+    ],
+)
+def test_a_mistake_in_an_example_is_found(line: str) -> None:
+    with pytest.raises(UsageError):
+        _understand(line)

@@ -1,0 +1,128 @@
+"""Mistakes on the command line: one line that names the word, perhaps a hint, exit status 1."""
+
+from __future__ import annotations
+
+import pytest
+from runner import Cli
+
+from bpfctl.uapi import ProgramType
+
+OBJECTS = "link, qdisc, filter, prog, map, obj, completion, version"
+PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
+INCOMPLETE = "Command line is not complete"
+
+MISTAKES = [
+    ("foo", 'Object "foo" is unknown', f"known here: {OBJECTS}"),
+    ("\x1b[31m", r'Object "\x1b[31m" is unknown', f"known here: {OBJECTS}"),
+    ("progs", 'Object "progs" is unknown', f"known here: {OBJECTS}"),
+    ("pro", 'Object "pro" is unknown', f"known here: {OBJECTS}"),
+    ("obj", INCOMPLETE, "known here: show"),
+    ("link add v0", 'Command "add" is unknown', "known here: set, show"),
+    ("prog sho", 'Command "sho" is unknown', "known here: show, load, pin"),
+    ("-x", 'Option "-x" is unknown, try "bpfctl -help"', None),
+    ("-n", "Option '--netns' requires an argument.", None),
+    ("-batch /no/such/file", "cannot open the batch file /no/such/file: No such file or directory", None),
+    ("version x", 'What is "x"?', 'try "help"'),
+    ("completion csh", 'What is "csh"?', "known here: bash, zsh, fish"),
+    # link set
+    ("link set", f"{INCOMPLETE}: dev DEV is missing", None),
+    ("link set dev", f"{INCOMPLETE}: DEV is missing", 'try "help"'),
+    (
+        "link set v0",
+        f"{INCOMPLETE}: nothing to set on v0",
+        "one of xdp, xdpgeneric, xdpdrv, xdpoffload",
+    ),
+    ("link set v0 xdp", f"{INCOMPLETE}: no program is named", "one of: obj FILE, pinned PATH, id N"),
+    ("link set v0 xdp obj", f"{INCOMPLETE}: FILE is missing", 'try "help"'),
+    ("link set v0 xdp obj x.o sec", f"{INCOMPLETE}: NAME is missing", 'try "help"'),
+    ("link set v0 xdp gone", 'What is "gone"?', "known here: obj FILE, pinned PATH, id N"),
+    ("link set v0 xdp id 0", 'Illegal id "0": a number from 1 is wanted', None),
+    ("link set v0 v1 xdp off", 'either "dev" is duplicate, or "v1" is garbage', None),
+    ("link set v0 xdp off xdpdrv off", '"xdpdrv": one XDP mode is enough, xdp came before', None),
+    ("link set v0 xdp off up", '"up" is none of bpfctl\'s work', "ip link set does that"),
+    (
+        "link set v0 xdp bytecode 1,6",
+        "bytecode: classic BPF filters are not supported yet",
+        "tc(8) attaches them",
+    ),
+    ("link set v0 xdp obj x.o maps-abi new", 'What is "new"?', "known here: iproute2, libbpf, samples"),
+    # filter
+    ("filter add", f"{INCOMPLETE}: dev DEV is missing", None),
+    ("filter add dev v0 ingress", f"{INCOMPLETE}: the filter's kind, bpf, is missing", None),
+    ("filter add dev v0 ingress bpf da", f"{INCOMPLETE}: no program is named after bpf", None),
+    (
+        "filter add dev v0 u32",
+        'What is "u32"?',
+        "known here: dev, ingress, egress, parent, handle, pref, chain, protocol, bpf",
+    ),
+    (
+        "filter add dev v0 ingress egress",
+        '"egress": the place was given before, or the word comes twice',
+        None,
+    ),
+    (
+        "filter add dev v0 pref 65536",
+        'Illegal pref "65536": a number from 0 to 65535 is wanted',
+        None,
+    ),
+    ("filter add dev v0 protocol x", 'Illegal protocol "x": a name such as ip, or a number', None),
+    (
+        "filter add dev v0 parent 1:g",
+        'Illegal class "1:g": MAJOR:MINOR in hexadecimal, root or none',
+        None,
+    ),
+    ("filter add block 3 bpf", "block: filters of shared blocks are not supported yet", None),
+    (
+        "filter add dev v0 bpf obj x.o action drop",
+        '"action": actions beside the program are not supported yet',
+        "use direct-action",
+    ),
+    (
+        "filter add dev v0 bpf obj x.o export y",
+        "export: handing descriptors to another process is not supported yet",
+        None,
+    ),
+    (
+        "filter add dev v0 bpf obj x.o obj y.o",
+        'What is "obj"?',
+        "known here: classid, direct-action, skip_hw, skip_sw after the program",
+    ),
+    # qdisc
+    ("qdisc add dev v0", f"{INCOMPLETE}: the kind, clsact, is missing", None),
+    ("qdisc add dev v0 htb", 'What is "htb"?', "known here: dev DEV, clsact, ingress"),
+    # references
+    ("prog show 5", 'What is "5"?', "known here: id N, pinned PATH, name NAME, tag TAG"),
+    ("prog show id x", 'Illegal id "x": a number from 1 is wanted', None),
+    ("prog show tag 0123", 'Illegal tag "0123": 16 hex digits are wanted', None),
+    ("map dump tag 0123456789abcdef", "a map has no tag: name it by id, pinned or name", None),
+    ("map dump", f"{INCOMPLETE}: id, pinned, name or tag is missing", 'try "help"'),
+    ("prog load x.o /p type nope", 'What is "nope"?', f"known here: {PROGRAM_TYPES}"),
+    # objects
+    ("obj show /no/such.o", "cannot read object file /no/such.o: No such file or directory (ENOENT)", None),
+    ("obj show /dev/null", "cannot read object file /dev/null: not a regular file", None),
+]
+
+
+@pytest.mark.parametrize(("line", "message", "hint"), MISTAKES, ids=[line for line, *_ in MISTAKES])
+def test_mistake(cli: Cli, line: str, message: str, hint: str | None) -> None:
+    shown = cli(*line.split())
+    assert (shown.status, shown.out) == (1, "")
+    error, _, rest = shown.err.partition("\n")
+    assert error == f"Error: {message}"
+    assert rest == (f"Hint: {hint}\n" if hint else "")
+
+
+def test_errors_stay_text_on_stderr_with_json(cli: Cli) -> None:
+    assert cli("-j", "prog", "show", "id", "x") == cli("prog", "show", "id", "x")
+
+
+@pytest.mark.parametrize("option", ["-V", "-Version", "--version", "-vers"])
+def test_version(cli: Cli, option: str) -> None:
+    assert cli(option) == cli("version")
+
+
+def test_json_is_one_document_and_pretty_indents_it(cli: Cli) -> None:
+    plain, pretty = cli("-j", "version").out, cli("-json", "-pretty", "version").out
+    assert plain.startswith('{"version":"')
+    assert pretty.startswith('{\n    "version": "')
+    assert "".join(pretty.split()) == "".join(plain.split())
