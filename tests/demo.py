@@ -14,16 +14,22 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import netlab
 
+ROOT = Path(__file__).parent.parent
 BPFCTL = [sys.executable, "-m", "bpfctl"]
 PROTOCOLS = {socket.IPPROTO_ICMP: "ICMP", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}
-BURST_PAUSE = 0.0005  # seconds between two packets of the stream
+BURST = 5  # datagrams
+BURST_PAUSE = 0.001  # seconds between two bursts
+REPLACEMENTS = 25  # of the program, back and forth, after the one that is shown
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -40,34 +46,74 @@ def say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
+def say_command(line: str) -> None:
+    say(style(f"$ bpfctl {line}", "36"))
+
+
 class DemoFailed(Exception):
     """A command failed or a promise was not kept."""
 
 
-class Shell(NamedTuple):
-    """Runs bpfctl in the folder of the test objects, on the demo's bpffs."""
+class Stage(NamedTuple):
+    """Where it all happens: the network, and the bpffs that the commands use."""
 
+    lab: netlab.Lab
     bpffs: Path
 
+    @property
+    def pin(self) -> Path:
+        """The map that both programs count in."""
+        return self.bpffs / "tc" / "globals" / "proto_counters"
+
+    @property
+    def namespace_option(self) -> str:
+        return f"-n {self.lab.a.namespace}"
+
+    @property
+    def dump_command(self) -> str:
+        return f"-j map dump pinned {self.pin}"
+
     def quietly(self, line: str) -> str:
-        """The output of one bpfctl command; DemoFailed with its error when it fails."""
+        """The output of one bpfctl command; DemoFailed with its error when it fails.
+
+        NS in the line stands for ``-n`` and the namespace of the device.
+        """
         done = subprocess.run(
-            [*BPFCTL, *shlex.split(line)],
+            [*BPFCTL, *shlex.split(line.replace("NS", self.namespace_option))],
             check=False,
             capture_output=True,
             text=True,
-            cwd=netlab.TESTDATA,
+            cwd=ROOT,
             env={**os.environ, "TC_BPF_MNT": str(self.bpffs)},
         )
         if done.returncode:
             raise DemoFailed(f"bpfctl {line}\n{done.stderr}")
         return done.stdout
 
-    def __call__(self, line: str) -> None:
+    def shell(self, line: str) -> None:
         """Shows the command, runs it, shows what it prints."""
-        say(style(f"$ bpfctl {line}", "36"))
+        say_command(line.replace("NS", self.namespace_option))
         for text in self.quietly(line).splitlines():
             say(f"  {text}")
+
+    def counters(self) -> dict[int, tuple[int, int]]:
+        """{IP protocol: (packets received, packets sent)} of those seen, summed over the CPUs."""
+        seen = {}
+        for entry in json.loads(self.quietly(self.dump_command)):
+            packets = [_packets(value["value"]) for value in entry["values"]]
+            received, sent = (sum(column) for column in zip(*packets, strict=True))
+            if received or sent:
+                seen[_number(entry["key"])] = (received, sent)
+        return seen
+
+
+def _packets(value: list[str]) -> tuple[int, int]:
+    """Words 0 and 2 of a ``struct traffic`` (testdata/proto_counters.h): packets received and sent."""
+    return _number(value[0:8]), _number(value[16:24])
+
+
+def _number(octets: list[str]) -> int:
+    return int.from_bytes((int(octet, 16) for octet in octets), sys.byteorder)
 
 
 class Stream:
@@ -92,8 +138,9 @@ class Stream:
 
     def _send(self) -> None:
         while not self._stop.wait(BURST_PAUSE):
-            self._sender.sendto(bytes(64), self._target)
-            self.sent += 1
+            for _ in range(BURST):
+                self._sender.sendto(bytes(64), self._target)
+                self.sent += 1
 
     def _halt(self) -> None:
         self._stop.set()
@@ -105,93 +152,113 @@ class Stream:
         return netlab.drain(self._receiver, self.sent)
 
 
-def counters(shell: Shell, pin: Path) -> dict[int, tuple[int, int]]:
-    """{IP protocol: (packets received, packets sent)}, summed over the CPUs."""
-    raise NotImplementedError
-
-
-def show_counters(shell: Shell, pin: Path) -> None:
-    say(style(f"$ bpfctl -j map dump pinned {pin}", "36") + "   (256 protocols; those that were seen:)")
-    say("  protocol   received, counted by XDP   sent, counted by tc")
-    for protocol, (received, sent) in sorted(counters(shell, pin).items()):
-        say(f"  {PROTOCOLS.get(protocol, protocol):<10} {received:>24} {sent:>21}")
-
-
-def demo(stack: ExitStack) -> None:
-    names = (f"demo-{os.getpid()}", f"demo-{os.getpid()}-peer")
+def set_up(stack: ExitStack) -> Stage:
     heading("1. A network of its own")
-    lab = stack.enter_context(netlab.lab(names))
-    shell = Shell(stack.enter_context(netlab.private_bpffs()))
-    ns = f"-n {lab.a.namespace}"
-    say(f"namespace {lab.a.namespace:<18} device {lab.a.device}  {lab.a.address}")
-    say(f"namespace {lab.b.namespace:<18} device {lab.b.device}  {lab.b.address}")
-    say(f"bpffs     {shell.bpffs}")
+    names = (f"demo-{os.getpid()}", f"demo-{os.getpid()}-peer")
+    stage = Stage(stack.enter_context(netlab.lab(names)), stack.enter_context(netlab.private_bpffs()))
+    for side in stage.lab:
+        say(f"namespace {side.namespace:<18} device {side.device}  {side.address}")
+    say(f"bpffs     {stage.bpffs}")
+    return stage
 
+
+def attach_both(stage: Stage) -> None:
     heading("2. XDP, old generation: a legacy `maps` section, its map pinned (PIN_GLOBAL_NS)")
-    shell(f"{ns} link set dev v0 xdp obj proto_counters.bpf.o sec xdp")
+    stage.shell("NS link set dev v0 xdp obj testdata/proto_counters.bpf.o sec xdp")
 
     heading("3. tc, new generation: BTF `.maps`, shares that map through its pin")
-    shell(f"{ns} qdisc add dev v0 clsact")
-    shell(f"{ns} filter add dev v0 egress bpf da obj proto_report.bpf.o sec tc")
+    stage.shell("NS qdisc add dev v0 clsact")
+    stage.shell("NS filter add dev v0 egress bpf da obj testdata/proto_report.bpf.o sec tc")
 
     heading("4. Both are attached")
-    shell(f"{ns} link show dev v0")
-    shell(f"{ns} filter show dev v0 egress")
-
-    heading("5. Real packets")
-    pin = shell.bpffs / "tc" / "globals" / "proto_counters"
-    say(f"UDP       20 datagrams sent, {netlab.send_udp(lab.b, lab.a, 20)} received")
-    say(f"ICMP      10 echo requests, {netlab.ping(lab.b, lab.a, 10)} replies")
-    say(f"TCP       5 connections tried, {netlab.knock_tcp(lab.b, lab.a, 5)} refused by the other side")
-    show_counters(shell, pin)
-
-    heading("6. Another program, while traffic runs")
-    replace_under_traffic(shell, lab, pin)
-
-    heading("7. All off again")
-    shell(f"{ns} link set dev v0 xdp off")
-    shell(f"{ns} filter del dev v0 egress")
-    shell(f"{ns} qdisc del dev v0 clsact")
-    shell(f"{ns} link show dev v0")
+    stage.shell("NS link show dev v0")
+    stage.shell("NS filter show dev v0 egress")
 
 
-def replace_under_traffic(shell: Shell, lab: netlab.Lab, pin: Path) -> None:
+def send_packets(stage: Stage) -> None:
+    """Each protocol a number of packets of its own; DemoFailed if the counters say otherwise."""
+    heading("5. Real packets, counted in one map: those received by XDP, those sent by tc")
+    a, b = stage.lab
+    say(f"UDP   20 datagrams sent, {netlab.send_udp(b, a, 20)} received")
+    say(f"ICMP  10 echo requests, {netlab.ping(b, a, 10)} replies")
+    say(f"TCP   5 connections tried, {netlab.knock_tcp(b, a, 5)} refused")
+    say_command(stage.dump_command)
+    counters = stage.counters()
+    say("  protocol   received       sent   (of 256 protocols, those seen)")
+    for protocol, (received, sent) in sorted(counters.items()):
+        say(f"  {PROTOCOLS.get(protocol, protocol):<10} {received:>8} {sent:>10}")
+    if counters != {socket.IPPROTO_UDP: (20, 0), socket.IPPROTO_ICMP: (10, 10), socket.IPPROTO_TCP: (5, 5)}:
+        raise DemoFailed("the counters do not say what was sent")
+
+
+def replace_under_traffic(stage: Stage) -> None:
     """Exchanges the XDP program in mid-stream; DemoFailed if a packet or a count is lost."""
-    before = counters(shell, pin)[socket.IPPROTO_UDP][0]
-    with Stream(lab.b, lab.a) as stream:
-        shell(f"-force -n {lab.a.namespace} link set dev v0 xdp obj proto_counters_v2.bpf.o sec xdp")
-        shell(f"-n {lab.a.namespace} link show dev v0")
+    heading("6. Another program, while traffic runs")
+    replace = "-force NS link set dev v0 xdp obj testdata/{}.bpf.o sec xdp"
+    a, b = stage.lab
+    before = stage.counters()[socket.IPPROTO_UDP][0]
+    with Stream(b, a) as stream:
+        stage.shell(replace.format("proto_counters_v2"))
+        stage.shell("NS link show dev v0")
+        say(f"and {REPLACEMENTS} times more, back and forth ...")
+        for turn in range(REPLACEMENTS):
+            stage.quietly(replace.format("proto_counters_v2" if turn % 2 else "proto_counters"))
         received = stream.received()
-    counted = counters(shell, pin)[socket.IPPROTO_UDP][0] - before
-    say(f"{stream.sent} sent, {received} received, {counted} counted: {stream.sent - received} lost")
+    counted = stage.counters()[socket.IPPROTO_UDP][0] - before
+    lost = style(f"{stream.sent - received} lost", "1")
+    say(f"{stream.sent} datagrams sent, {counted} counted by XDP, {received} received: {lost}")
     if not stream.sent == received == counted:
         raise DemoFailed("packets were lost while the program was replaced")
+
+
+def detach(stage: Stage) -> None:
+    heading("7. All off again")
+    stage.shell("NS link set dev v0 xdp off")
+    stage.shell("NS filter del dev v0 egress")
+    stage.shell("NS qdisc del dev v0 clsact")
+    stage.shell("NS link show dev v0")
 
 
 def interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def run(stack: ExitStack) -> int:
+    """The exit status of the demo, whose undoing is left on ``stack``."""
+    try:
+        stage = set_up(stack)
+        attach_both(stage)
+        send_packets(stage)
+        replace_under_traffic(stage)
+        detach(stage)
+    except KeyboardInterrupt:
+        print("\ninterrupted", flush=True)
+        return 130
+    except BrokenPipeError:  # nobody reads any more: neither what follows nor Python's last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except DemoFailed as error:
+        print(f"\nfailed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     if os.geteuid():
         print("the demo makes namespaces and loads programs: run it as root", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in _STOPPING:
+        signal.signal(number, interrupted)
+    start = time.monotonic()
+    print(style("bpfctl: one network device, object files of both generations", "1"), flush=True)
     stack = ExitStack()
     try:
-        demo(stack)
-        status = 0
-    except KeyboardInterrupt:
-        print("\ninterrupted")
-        status = 130
-    except DemoFailed as error:
-        print(f"\nfailed: {error}", file=sys.stderr)
-        status = 1
+        status = run(stack)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)  # nothing may interrupt the cleaning up
         stack.close()
-    say("namespaces, bpffs and the pinned map are gone: nothing is left behind")
+    say(f"namespaces, bpffs and pinned map are gone, after {time.monotonic() - start:.1f} s")
     return status
 
 
