@@ -73,7 +73,8 @@ def attach_xdp(
         program = _open_source(source, ProgramType.XDP, transaction, stack, session, ifindex)
         _pass_on(program.warnings, warn)
         try:
-            return xdp.attach(device, program.fd, mode=slot, force=force, transaction=transaction)
+            with transaction.step():
+                return xdp.attach(device, program.fd, mode=slot, force=force, transaction=transaction)
         except AlreadyAttachedError as taken:
             twin = _attached_twin(device, slot, program) if taken.errno == errno.EBUSY else None
             if twin is None:
@@ -122,7 +123,8 @@ def attach_filter(
         program = _open_source(source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex)
         _pass_on(program.warnings, warn)
         request = request._replace(name=request.name or program.annotation)
-        return verb(request, program.fd, transaction=transaction)
+        with transaction.step():
+            return verb(request, program.fd, transaction=transaction)
 
 
 def _index(device: str) -> int:
@@ -184,9 +186,9 @@ def resolved(reference: Reference) -> Reference:
 
 
 def _pin(fd: int, path: str, transaction: Transaction) -> None:
-    from bpfctl.loader.pins import pin, resolve_pin_path
+    from bpfctl.loader.pins import new_pin_path, pin
 
-    path = resolve_pin_path(path)
+    path = new_pin_path(path, transaction)
     if not pin(fd, path, transaction):
         what = f"cannot pin to {printable(path, 4096)}"
         raise KernelError(what, call="BPF_OBJ_PIN", errno=errno.EEXIST, hint="another name, or rm it first")

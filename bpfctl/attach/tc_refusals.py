@@ -95,9 +95,7 @@ def _hint(target: Target, key: Key, error: NetlinkError) -> str | None:
             return f"`bpfctl qdisc add dev {wanted.device} clsact` makes the hook"
         return "ingress and egress of a clsact qdisc take filters on every interface"
     if error.text.startswith(_SHARED_BLOCK):
-        return (
-            f"`bpfctl qdisc show dev {wanted.device}` shows its number; then `block N` in the place of `dev`"
-        )
+        return "the hook shares a block with other interfaces; `tc filter add block N` reaches it"
     if error.text.startswith((_OTHER_KIND, _OTHER_PROTOCOL)):
         return _what_has_pref(target, key)
     if error.errno == errno.EOPNOTSUPP and wanted.skip_sw:

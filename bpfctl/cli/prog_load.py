@@ -6,7 +6,7 @@ from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import parse_reference
-from bpfctl.cli.grammar.spec import parse_object
+from bpfctl.cli.grammar.spec import parse_object, parse_options
 from bpfctl.cli.grammar.tokens import Tokens, unknown
 from bpfctl.uapi import ProgramType
 
@@ -25,8 +25,11 @@ def load(app: App, words: list[str]) -> None:
     tokens = Tokens(words)
     file = tokens.value("FILE")
     path = tokens.value("PATH")
-    program_type = _parse_type(tokens.value("TYPE")) if tokens.take("type") else None
     source = parse_object(file, tokens)
+    program_type = None
+    if tokens.take("type"):
+        program_type = _parse_type(tokens.value("TYPE"))
+        source = parse_options(tokens, source)
     tokens.end()
     record = api.load_program(source, path, program_type=program_type, session=app.session, warn=app.warn)
     if app.output.json:

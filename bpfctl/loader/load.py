@@ -193,8 +193,9 @@ def _fill_reused_arrays(loaded: LoadedObject, transaction: Transaction) -> None:
         if live.spec.map_type == MapType.PROG_ARRAY and live.reused:
             for key, name in _array_entries(loaded.spec, live.spec):
                 restore = _slot_restorer(live, key, transaction)
-                _put_program(loaded, live, key, loaded.program(name).fd.number)
-                transaction.undo(f"restore slot {key} of {live.pin_path}", restore)
+                with transaction.step():
+                    _put_program(loaded, live, key, loaded.program(name).fd.number)
+                    transaction.undo(f"restore slot {key} of {live.pin_path}", restore)
 
 
 def _put_program(loaded: LoadedObject, array: Map, key: int, fd: int) -> None:

@@ -107,11 +107,11 @@ class PinPlan:
             self._make_below(self._root)
             return self._root
         if spec.pins_by_name or spec.pinning == Pinning.GLOBAL_NS:
-            return self._layout() + "/tc/globals"
+            return make_layout(self._transaction) + "/tc/globals"
         if spec.pinning == Pinning.OBJECT_NS:
-            directory = f"{self._layout()}/tc/{self._object.sha1}"
+            directory = f"{make_layout(self._transaction)}/tc/{self._object.sha1}"
         else:
-            directory = f"{self._layout()}/{self._custom_path(spec)}"
+            directory = f"{make_layout(self._transaction)}/{self._custom_path(spec)}"
         self._make_below(directory)
         return directory
 
@@ -132,33 +132,6 @@ class PinPlan:
             )
         return "/".join(parts)
 
-    def _layout(self) -> str:
-        """The bpffs with iproute2's directories in it."""
-        mount = bpffs_mount(self._transaction)
-        for name in ("tc", "tc/globals"):
-            self._make(f"{mount}/{name}")
-        for name in _LINKS:
-            self._make_link(f"{mount}/{name}")
-        return mount
-
-    def _make(self, directory: str) -> None:
-        try:
-            made = bpffs.make_directory(directory)
-        except OSError as error:
-            raise _cannot_make(directory, error) from error
-        if made:
-            self._transaction.undo(
-                f"remove {directory}", functools.partial(bpffs.remove_directory, directory)
-            )
-
-    def _make_link(self, path: str) -> None:
-        try:
-            made = bpffs.make_link("tc", path)
-        except OSError as error:
-            raise _cannot_make(path, error) from error
-        if made:
-            self._transaction.undo(f"remove {path}", functools.partial(bpffs.unpin, path))
-
     def _make_below(self, directory: str) -> None:
         """Make ``directory`` and those above it that are missing; all must lie on a bpffs."""
         missing = []
@@ -170,7 +143,38 @@ class PinPlan:
                 f"{directory} is not on a bpffs", hint=f"mount -t bpf bpf {bpffs.wanted_mount()}"
             )
         for path in reversed(missing):
-            self._make(path)
+            _make(path, self._transaction)
+
+
+def make_layout(transaction: Transaction) -> str:
+    """Mount point of the bpffs, with iproute2's directories in it; what is new is undone on failure."""
+    mount = bpffs_mount(transaction)
+    for name in ("tc", "tc/globals"):
+        _make(f"{mount}/{name}", transaction)
+    for name in _LINKS:
+        _make_link(f"{mount}/{name}", transaction)
+    return mount
+
+
+def _make(directory: str, transaction: Transaction) -> None:
+    with transaction.step():
+        try:
+            made = bpffs.make_directory(directory)
+        except OSError as error:
+            raise _cannot_make(directory, error) from error
+        if made:
+            undo = functools.partial(bpffs.remove_directory, directory)
+            transaction.undo(f"remove {directory}", undo)
+
+
+def _make_link(path: str, transaction: Transaction) -> None:
+    with transaction.step():
+        try:
+            made = bpffs.make_link("tc", path)
+        except OSError as error:
+            raise _cannot_make(path, error) from error
+        if made:
+            transaction.undo(f"remove {path}", functools.partial(bpffs.unpin, path))
 
 
 def _cannot_make(path: str, error: OSError) -> KernelError:
@@ -185,9 +189,12 @@ def bpffs_mount(transaction: Transaction) -> str:
         return found
     path = bpffs.wanted_mount()
     try:
-        if bpffs.make_directory(path):
-            transaction.undo(f"remove {path}", functools.partial(bpffs.remove_directory, path))
-        bpffs.mount(path)
+        with transaction.step():
+            if bpffs.make_directory(path):
+                transaction.undo(f"remove {path}", functools.partial(bpffs.remove_directory, path))
+        with transaction.step():
+            bpffs.mount(path)
+            transaction.undo(f"unmount {path}", functools.partial(bpffs.unmount, path))
     except OSError as error:
         hint = permission_hint("CAP_SYS_ADMIN") if isinstance(error, PermissionError) else None
         raise KernelError(
@@ -196,12 +203,11 @@ def bpffs_mount(transaction: Transaction) -> str:
             errno=error.errno or 0,
             hint=hint,
         ) from error
-    transaction.undo(f"unmount {path}", functools.partial(bpffs.unmount, path))
     return path
 
 
 def resolve_pin_path(path: str) -> str:
-    """A pin path as typed: ``m:REST`` is ``<bpffs>/tc/REST``, as in iproute2; others stay."""
+    """Path of a pin that is there, as typed: ``m:REST`` is ``<bpffs>/tc/REST``, as in iproute2."""
     if not path.startswith("m:"):
         return path
     mount = bpffs.find_mount()
@@ -210,20 +216,26 @@ def resolve_pin_path(path: str) -> str:
     return f"{mount}/tc/{path[2:]}"
 
 
+def new_pin_path(path: str, transaction: Transaction) -> str:
+    """Path of a pin to be made, as typed; ``m:`` makes iproute2's directories where they are missing."""
+    return f"{make_layout(transaction)}/tc/{path[2:]}" if path.startswith("m:") else path
+
+
 def pin(fd: int, path: str, transaction: Transaction) -> bool:
     """Pin ``fd``; False when another command was first to take the name.
 
     Raises KernelError with what is wrong with the path.
     """
-    try:
-        bpf.obj_pin(fd, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise KernelError(
-            f"cannot pin to {path}", call="BPF_OBJ_PIN", errno=error.errno or 0, hint=_pin_hint(path, error)
-        ) from error
-    transaction.undo(f"remove the pin {path}", functools.partial(bpffs.unpin, path))
+    with transaction.step():
+        try:
+            bpf.obj_pin(fd, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            hint = _pin_hint(path, error)
+            what = f"cannot pin to {path}"
+            raise KernelError(what, call="BPF_OBJ_PIN", errno=error.errno or 0, hint=hint) from error
+        transaction.undo(f"remove the pin {path}", functools.partial(bpffs.unpin, path))
     return True
 
 

@@ -171,7 +171,7 @@ def request_type(spec: ProgramSpec, path: str, wanted: int | None) -> int:
             f"the section name says nothing of the type of program {printable(spec.name)}",
             path=path,
             section=spec.section,
-            hint="name the type on the command line",
+            hint="say which: type xdp, type sched_cls, ...",
         )
     return spec.program_type
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel.fd import Fd
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Step(NamedTuple):
@@ -29,6 +33,18 @@ class Transaction:
     def undo(self, description: str, step: Callable[[], None]) -> None:
         """Remember how to take back what was just done; ``description`` completes "could not ..."."""
         self._steps.append(_Step(description, step))
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A block that a signal cannot cut in two: it does one thing and registers how to undo it.
+
+        SIGINT, SIGTERM and SIGHUP wait for its end; there they interrupt, and the rollback is complete.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def hold(self, fd: Fd) -> Fd:
         """Keep ``fd`` open until the end of the block, for an undo step that needs it."""

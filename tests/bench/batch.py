@@ -8,6 +8,7 @@ preference; the tools take turns, the qdisc is made anew each time, and the medi
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     rates: dict[str, list[float]] = {BPFCTL: [], "tc": []}
-    with netlab.lab() as lab, tempfile.TemporaryDirectory() as directory:
+    with netlab.lab() as lab, netlab.private_bpffs() as bpffs, tempfile.TemporaryDirectory() as directory:
+        os.environ["TC_BPF_MNT"] = str(bpffs)
         batch = Path(directory, "filters")
         lines = (
             f"filter add dev v0 ingress pref {n} bpf da obj {OBJECT} sec classifier\n"

@@ -56,7 +56,8 @@ def measure(runs: int) -> dict[str, float]:
         "bpfctl -V": [*BPFCTL, "-V"],
     }
     samples: dict[str, list[float]] = {name: [] for name in commands}
-    with netlab.lab() as lab:
+    with netlab.lab() as lab, netlab.private_bpffs() as bpffs:
+        os.environ["TC_BPF_MNT"] = str(bpffs)
         subprocess.run([*BPFCTL, "-n", lab.a.namespace, "qdisc", "add", "dev", "v0", "clsact"], check=True)
         for round_ in range(runs + 1):
             for name, command in commands.items():

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import netlab
 import pytest
+from fixture_types import Cli, Requires
 from netlab import TESTDATA
 
 from bpfctl.insn import Instruction, encode
@@ -44,20 +44,6 @@ PROGRAM_TYPES = {
 TOOLS = {"bpftool", "ip", "strace", "tc"}
 ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | TOOLS
 SKIP_PREFIX = "this machine lacks "
-
-
-class Cli(Protocol):
-    """The type of the ``run`` fixture."""
-
-    def __call__(
-        self, *words: object, status: int | None = None, env: dict[str, str] | None = None, stdin: str = ""
-    ) -> subprocess.CompletedProcess[str]: ...
-
-
-class Requires(Protocol):
-    """The type of the ``requires`` fixture."""
-
-    def __call__(self, *features: str) -> None: ...
 
 
 # --- what the machine can ------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import netlab
 import pytest
-from conftest import TESTDATA, Cli
+from fixture_types import Cli
+from netlab import TESTDATA
 
 from bpfctl.cli import main
 from bpfctl.kernel import syscall

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, Requires
+from fixture_types import Cli, Requires
 from netlab import TESTDATA, Lab
 
 pytestmark = pytest.mark.kernel

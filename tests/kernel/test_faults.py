@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import netlab
 import pytest
-from conftest import TESTDATA
 from faults import Outcome, trial
+from netlab import TESTDATA
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 

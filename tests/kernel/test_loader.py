@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TESTDATA
+from netlab import TESTDATA
 
 from bpfctl.errors import KernelError, PinMismatchError, VerifierError
 from bpfctl.kernel import bpf, info, syscall
@@ -39,10 +39,12 @@ def pinned_id(path: Path) -> int:
 
 
 def test_both_generations_share_one_pinned_map(bpffs: Path) -> None:
-    with load_testdata("proto_counters", "count_protocols") as old:
-        with load_testdata("proto_report", "report_protocols") as new:
-            assert map_id(old.maps["proto_counters"].fd) == map_id(new.maps["proto_counters"].fd)
-            assert new.maps["proto_counters"].reused
+    with (
+        load_testdata("proto_counters", "count_protocols") as old,
+        load_testdata("proto_report", "report_protocols") as new,
+    ):
+        assert map_id(old.maps["proto_counters"].fd) == map_id(new.maps["proto_counters"].fd)
+        assert new.maps["proto_counters"].reused
 
 
 def test_layout_is_iproute2s(bpffs: Path) -> None:
@@ -145,16 +147,17 @@ def test_failure_after_the_load_puts_array_slots_back(bpffs: Path) -> None:
     with load_testdata("xdp_root", "xdp_root") as first:
         array = next(m for m in first.maps.values() if m.spec.map_type == MapType.PROG_ARRAY)
         path = bpffs / "tc/globals" / array.spec.name
-        if not array.pin_path:
-            bpf.obj_pin(array.fd.number, str(path))
-            pytest.fail("xdp_root must pin its program array")
+        assert array.pin_path == str(path)
     with Fd(bpf.obj_get(str(path))) as fd:
         before = [slot(fd, key) for key in range(4)]
-        with pytest.raises(RuntimeError), Transaction() as transaction:
-            with load_testdata("xdp_root", "xdp_root", transaction=transaction):
-                changed = [slot(fd, key) for key in range(4)]
-                assert changed != before
-                raise RuntimeError
+        with (
+            pytest.raises(RuntimeError),
+            Transaction() as transaction,
+            load_testdata("xdp_root", "xdp_root", transaction=transaction),
+        ):
+            changed = [slot(fd, key) for key in range(4)]
+            assert changed != before
+            raise RuntimeError
         assert [slot(fd, key) for key in range(4)] == before
 
 

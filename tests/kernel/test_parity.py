@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TESTDATA, Requires
+from fixture_types import Requires
+from netlab import TESTDATA
 
 from bpfctl.errors import BpfctlError
 from bpfctl.loader import LoadRequest, Transaction, load

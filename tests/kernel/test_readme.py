@@ -13,7 +13,7 @@ from pathlib import Path
 import manual
 import netlab
 import pytest
-from conftest import Requires
+from fixture_types import Requires
 from netlab import TESTDATA
 from pyroute2 import IPRoute
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -60,3 +61,13 @@ def test_held_descriptors_outlive_the_undo_steps() -> None:
     assert len(seen) == 1
     with pytest.raises(ValueError, match="closed"):
         _ = fd.number
+
+
+def test_signal_inside_a_step_waits_until_its_undo_is_registered() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), Transaction() as transaction:
+        with transaction.step():
+            signal.raise_signal(signal.SIGINT)
+            transaction.undo("take back a", lambda: done.append("a"))
+        pytest.fail("the signal comes at the end of the step")
+    assert done == ["a"]

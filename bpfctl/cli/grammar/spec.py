@@ -33,7 +33,7 @@ def parse_source(tokens: Tokens) -> ProgramSource:
     else:
         raise unknown(word, _MODES)
     # Section, program and verbose say nothing of a loaded program; iproute2 reads and ignores them.
-    _parse_options(tokens, ObjectSource(""))
+    parse_options(tokens, ObjectSource(""))
     return source
 
 
@@ -47,10 +47,11 @@ def parse_object(path: str, tokens: Tokens) -> ObjectSource:
     """``path`` and the OPTS that follow."""
     if not path:
         raise UsageError('Illegal object file ""')
-    return _parse_options(tokens, ObjectSource(path))
+    return parse_options(tokens, ObjectSource(path))
 
 
-def _parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
+def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
+    """``source`` with the OPTS that come next, up to the first word that is none."""
     while tokens:
         if tokens.take_prefix("section"):
             source = source._replace(section=tokens.value("NAME"))
