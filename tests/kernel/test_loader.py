@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import netlab
 import pytest
+from fixture_types import Cli
 from netlab import TESTDATA
 
 from bpfctl.errors import KernelError, PinMismatchError, VerifierError
@@ -93,6 +98,25 @@ def test_lost_race_for_a_pin_ends_with_the_winners_map(bpffs: Path, monkeypatch:
         assert map_id(ours.fd) == pinned_id(bpffs / "tc/globals/proto_counters")
         used = info.prog_info(loaded.program("count_protocols").fd.number).map_ids
         assert map_id(ours.fd) in used
+
+
+def test_commands_at_the_same_time_end_with_one_map(bpffs: Path, netns: netlab.Lab, run: Cli) -> None:
+    words = ["-n", netns.a.namespace, "filter", "replace", "dev", "v0", "ingress", "bpf", "da"]
+    run(*words[:2], "qdisc", "add", "dev", "v0", "clsact", status=0)
+    source = ["obj", str(TESTDATA / "proto_report.bpf.o"), "sec", "tc"]
+    command = [sys.executable, "-m", "bpfctl", *words]
+    racers = [
+        subprocess.Popen([*command[:-2], "pref", str(n), "bpf", "da", *source], stderr=subprocess.PIPE)
+        for n in range(1, 9)
+    ]
+    results = [(racer.communicate()[1], racer.returncode) for racer in racers]
+    assert [status for _, status in results] == [0] * len(racers), results
+    shown = run("-d", "-j", *words[:2], "filter", "show", "dev", "v0", "ingress", status=0)
+    programs = [row["options"]["prog"] for row in json.loads(shown.stdout) if "options" in row]
+    assert len(programs) == len(racers)
+    assert {tuple(program["map_ids"]) for program in programs} == {
+        (pinned_id(bpffs / "tc/globals/proto_counters"),)
+    }
 
 
 def test_mismatch_is_a_table_and_the_pin_stays(bpffs: Path) -> None:

@@ -19,7 +19,7 @@ from bpfctl.errors import BpfctlError
 from bpfctl.loader import LoadRequest, Transaction, load
 from bpfctl.loader.pins import pin
 from bpfctl.objfile import read_object
-from bpfctl.objfile.spec import MapOrigin
+from bpfctl.objfile.spec import MapOrigin, ObjectSpec
 
 pytestmark = pytest.mark.kernel
 
@@ -94,14 +94,41 @@ def test_same_programs_and_maps_as_bpftool(path: Path, bpffs: Path, requires: Re
             load(obj, LoadRequest(tuple(obj.programs), pin_root=str(bpffs)), transaction)
         return
     assert loads_with_bpftool(path, theirs)
+    assert_same(obj, theirs, ours, bpffs)
+
+
+def assert_same(obj: ObjectSpec, theirs: Path, ours: Path, pin_root: Path) -> None:
+    """Load all of ``obj`` into ``ours``; programs and their maps must be those pinned in ``theirs``."""
     ours.mkdir()
     names = tuple(name for name, spec in obj.programs.items() if spec.autoload)
     with (
         Transaction() as transaction,
-        load(obj, LoadRequest(names, pin_root=str(bpffs)), transaction) as loaded,
+        load(obj, LoadRequest(names, pin_root=str(pin_root)), transaction) as loaded,
     ):
         for name in names:
             assert pin(loaded.program(name).fd.number, str(ours / name), transaction)
     for program in names:
         assert instructions(ours / program) == instructions(theirs / program), program
         assert program_maps(ours / program) == program_maps(theirs / program), program
+
+
+def libxdp_objects() -> list[Path]:
+    """XDP programs that Debian's libxdp1 installs: objects that others wrote and compiled."""
+    tracing = "xdpdump_bpf.o"  # fentry and fexit of a program that has to be attached first
+    return [path for path in sorted(Path("/usr/lib").glob("*/bpf/*.o")) if path.name != tracing]
+
+
+@pytest.mark.parametrize("path", libxdp_objects(), ids=lambda path: path.name)
+def test_objects_of_libxdp(path: Path, bpffs: Path, requires: Requires) -> None:
+    requires("bpftool")
+    obj = read_object(str(path))
+    pinned = {spec.name for spec in obj.maps.values() if spec.pinning}
+    # libbpf before 1.2 makes .rodata MMAPABLE though all its variables are static.
+    if not pinned and path.name != "xdp-dispatcher.o":
+        assert loads_with_bpftool(path, bpffs / "theirs")
+        assert_same(obj, bpffs / "theirs", bpffs / "ours", bpffs)
+        return
+    # Pinned by name, which bpftool would do in the machine's own bpffs.
+    with Transaction() as transaction, load(obj, LoadRequest(tuple(obj.programs)), transaction) as loaded:
+        assert set(loaded.programs) == set(obj.programs)
+    assert {pin_path.name for pin_path in bpffs.glob("tc/globals/*")} == pinned
