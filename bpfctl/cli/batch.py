@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-import click
-
 from bpfctl.cli.app import App
 from bpfctl.cli.errors import report
 from bpfctl.errors import BpfctlError, UsageError
@@ -28,7 +26,7 @@ def run_batch(app: App, path: str, run: Callable[[list[str]], None]) -> int:
     """
     from bpfctl.attach.session import shared_socket
 
-    gc.enable()  # contexts of click are cycles: a long batch would pile them up
+    gc.enable()  # exceptions hold cycles: a long batch would pile them up
     status = 0
     name = "stdin" if path == "-" else path
     with _opened(path) as file, shared_socket():
@@ -47,9 +45,7 @@ def _run_line(app: App, line: str, run: Callable[[list[str]], None]) -> int:
         if words:
             run(words)
             sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (BpfctlError, click.ClickException) as error:
+    except BpfctlError as error:
         return report(error, app.position)
     return 0
 

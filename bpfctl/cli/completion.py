@@ -15,14 +15,12 @@ def completion(app: App, words: list[str]) -> None:
 
     For bash: eval "$(bpfctl completion bash)"
     """
-    from click.shell_completion import get_completion_class
-
-    from bpfctl.cli.root import root
+    from bpfctl.cli.clicked import completion_script
 
     tokens = Tokens(words)
     shell = tokens.value("bash, zsh or fish")
     tokens.end()
-    found = get_completion_class(shell) if shell in _SHELLS else None
-    if found is None:
+    script = completion_script(shell) if shell in _SHELLS else None
+    if script is None:
         raise unknown(shell, ", ".join(_SHELLS))
-    app.output.text(found(root, {}, "bpfctl", "_BPFCTL_COMPLETE").source())
+    app.output.text(script)

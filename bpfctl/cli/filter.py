@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group
 
 _CHANGE = "bpfctl.cli.filter_set"
 
-filter_ = LazyGroup(
+filter_ = Group(
     "filter",
     {
         "add": f"{_CHANGE}:add",

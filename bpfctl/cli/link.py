@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group
 
-link = LazyGroup(
+link = Group(
     "link",
     {"set": "bpfctl.cli.link_set:set_", "show": "bpfctl.cli.link_show:show"},
     grammar=(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group
 
 _ELEMENTS = "bpfctl.cli.map_elements"
 
-map_ = LazyGroup(
+map_ = Group(
     "map",
     {
         "show": "bpfctl.cli.map_show:show",

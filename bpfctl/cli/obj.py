@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group
 
-obj = LazyGroup(
+obj = Group(
     "obj",
     {"show": "bpfctl.cli.obj_show:show"},
     help="Object files: look inside, without touching the kernel.",

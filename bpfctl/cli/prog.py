@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group
 
-prog = LazyGroup(
+prog = Group(
     "prog",
     {
         "show": "bpfctl.cli.prog_show:show",

@@ -7,14 +7,14 @@ from typing import Any
 from bpfctl.attach import qdisc as verbs
 from bpfctl.attach.qdisc import QdiscInfo
 from bpfctl.cli.app import App
-from bpfctl.cli.command import LazyGroup, words_command
+from bpfctl.cli.command import Group, words_command
 from bpfctl.cli.grammar.classid import classid_text
 from bpfctl.cli.grammar.qdisc import parse_change, parse_show
 
 _USAGE = "dev DEV { clsact | ingress }"
 _KEYWORDS = "dev clsact ingress"
 
-qdisc = LazyGroup(
+qdisc = Group(
     "qdisc",
     {
         name: f"{__name__}:{function}"

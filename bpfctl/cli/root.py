@@ -4,132 +4,120 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-
-import click
+from typing import NamedTuple
 
 from bpfctl.cli.app import App, Options
-from bpfctl.cli.command import LazyGroup
+from bpfctl.cli.command import Group, show_help
 from bpfctl.cli.errors import report
 from bpfctl.cli.grammar.tokens import matches, shown
 from bpfctl.errors import EXIT_USAGE, BpfctlError, UsageError
 
-_COMPLETION = "_BPFCTL_COMPLETE"
-_FLAG = {"is_flag": True}
-
-_OPTIONS = (
-    click.Option(["--stats", "-s"], help="Show run counts and times.", **_FLAG),
-    click.Option(["--details", "-d"], help="Show more of each thing, and who holds it.", **_FLAG),
-    click.Option(["--force"], help="Replace another's XDP program; in a batch, go on after errors.", **_FLAG),
-    click.Option(["--batch", "-b"], metavar="FILE", help="Run the commands in FILE; - is stdin."),
-    click.Option(["--json", "-j"], help="Print JSON.", **_FLAG),
-    click.Option(["--pretty", "-p"], help="Indent JSON.", **_FLAG),
-    click.Option(["--netns", "-n"], metavar="NETNS", help="Work in network namespace NETNS."),
-    click.Option(["--version", "-V"], help="Print the version.", **_FLAG),
-)
-# iproute2's words, in the order in which it tries them, and the option that each stands for.
+# iproute2's words for its options, in the order in which it tries them, and the option that each means.
 _WORDS = (
-    ("stats", "--stats"),
-    ("statistics", "--stats"),
-    ("details", "--details"),
-    ("pretty", "--pretty"),
-    ("Version", "--version"),
-    ("version", "--version"),
-    ("help", "--help"),
-    ("force", "--force"),
-    ("batch", "--batch"),
-    ("netns", "--netns"),
-    ("json", "--json"),
+    ("stats", "stats"),
+    ("statistics", "stats"),
+    ("details", "details"),
+    ("pretty", "pretty"),
+    ("Version", "version"),
+    ("version", "version"),
+    ("help", "help"),
+    ("force", "force"),
+    ("batch", "batch"),
+    ("netns", "netns"),
+    ("json", "json"),
 )
-_WITH_VALUE = ("--batch", "--netns")
+_WITH_VALUE = ("batch", "netns")
 
-_MEMBERS = {
-    "link": "bpfctl.cli.link:link",
-    "qdisc": "bpfctl.cli.qdisc:qdisc",
-    "filter": "bpfctl.cli.filter:filter_",
-    "prog": "bpfctl.cli.prog:prog",
-    "map": "bpfctl.cli.map:map_",
-    "obj": "bpfctl.cli.obj:obj",
-    "completion": "bpfctl.cli.completion:completion",
-    "version": "bpfctl.cli.version:version",
-}
-# Objects of iproute2's, which may be cut; ours are whole words.
-_CUT = (("link", "link"), ("qdisc", "qdisc"), ("filter", "filter"))
+ROOT = Group(
+    "bpfctl",
+    {
+        "link": "bpfctl.cli.link:link",
+        "qdisc": "bpfctl.cli.qdisc:qdisc",
+        "filter": "bpfctl.cli.filter:filter_",
+        "prog": "bpfctl.cli.prog:prog",
+        "map": "bpfctl.cli.map:map_",
+        "obj": "bpfctl.cli.obj:obj",
+        "completion": "bpfctl.cli.completion:completion",
+        "version": "bpfctl.cli.version:version",
+    },
+    # Objects of iproute2's, which may be cut; ours are whole words.
+    grammar=(("link", "link"), ("qdisc", "qdisc"), ("filter", "filter")),
+    noun="Object",
+    help="Load, attach and inspect eBPF programs: object files of both generations, XDP and tc.",
+)
 
 
-def canonical(arguments: Sequence[str]) -> list[str]:
-    """Global options as click spells them: ``-net X``, ``--net X`` and ``-n X`` become ``--netns X``.
+class Arguments(NamedTuple):
+    """A command line taken apart: ``words`` are what follows the options."""
 
-    One or two dashes, any prefix; what follows the first word that is no option stays as it is.
-    """
-    done: list[str] = []
+    options: Options
+    words: list[str]
+    version: bool = False
+    help: bool = False
+
+
+def parse_arguments(arguments: Sequence[str]) -> Arguments:
+    """Global options before the first other word: one or two dashes, any prefix, ``-n X`` or ``-n=X``."""
+    given: dict[str, str | bool] = {}
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):
         word = arguments[at]
         name, equals, value = word[1:].removeprefix("-").partition("=")
         option = next((option for keyword, option in _WORDS if matches(name, keyword)), None)
-        if option is None:
+        if option is None or (equals and option not in _WITH_VALUE):
             raise UsageError(f'Option {shown(word)} is unknown, try "bpfctl -help"')
-        done.append(option + equals + value)
         at += 1
         if option in _WITH_VALUE and not equals:
-            done += arguments[at : at + 1]
+            if at == len(arguments):
+                raise UsageError(f"Option {shown(word)} requires an argument")
+            value = arguments[at]
             at += 1
-    return done + list(arguments[at:])
-
-
-class Root(LazyGroup):
-    """``bpfctl``: reads the options, then runs the command, or all of a batch."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            args = canonical(args)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> None:
-        show_version = ctx.params.pop("version")
-        app = App(Options(**ctx.params))
-        ctx.obj = app
-        ctx.call_on_close(app.close)
-        if show_version:
-            from bpfctl.cli.version import show
-
-            show(app)
-            return
-        if app.options.netns is not None:
-            from bpfctl.attach import namespace
-
-            namespace.enter(app.options.netns)
-        if app.options.batch is not None:
-            from bpfctl.cli.batch import run_batch
-
-            ctx.exit(run_batch(app, app.options.batch, lambda words: self.run(ctx, words)))
-        if not ctx.args:
-            click.echo(ctx.get_help(), err=True)
-            ctx.exit(EXIT_USAGE)
-        self.run(ctx, ctx.args)
-
-
-root = Root(
-    "bpfctl",
-    _MEMBERS,
-    grammar=_CUT,
-    noun="Object",
-    params=list(_OPTIONS),
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Load, attach and inspect eBPF programs: object files of both generations, XDP and tc.",
-    epilog="Options take one or two dashes and may be cut; link, qdisc and filter take iproute2's words.",
-)
+        given[option] = value if option in _WITH_VALUE else True
+    version, help_ = bool(given.pop("version", False)), bool(given.pop("help", False))
+    return Arguments(Options(**given), list(arguments[at:]), version, help_)  # type: ignore[arg-type]
 
 
 def invoke(arguments: list[str]) -> int:
     """Run one command line; the exit status.  Errors are reported, bugs raise."""
-    if _COMPLETION in os.environ:
-        root.main(arguments, prog_name="bpfctl", complete_var=_COMPLETION)
+    if "_BPFCTL_COMPLETE" in os.environ:
+        from bpfctl.cli.clicked import complete
+
+        complete(arguments)
     try:
-        with root.make_context("bpfctl", arguments) as ctx:
-            root.invoke(ctx)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (BpfctlError, click.ClickException) as error:
+        parsed = parse_arguments(arguments)
+        app = App(parsed.options)
+        try:
+            return run(app, parsed)
+        finally:
+            app.close()
+    except BpfctlError as error:
         return report(error, "")
+
+
+def run(app: App, parsed: Arguments) -> int:
+    """Do what ``parsed`` says; the exit status.  Errors raise BpfctlError."""
+    if parsed.help:
+        show_help(app, ())
+        return 0
+    if parsed.version:
+        from bpfctl.cli.version import show
+
+        show(app)
+        return 0
+    if app.options.netns is not None:
+        from bpfctl.attach import namespace
+
+        namespace.enter(app.options.netns)
+    if app.options.batch is not None:
+        from bpfctl.cli.batch import run_batch
+
+        return run_batch(app, app.options.batch, lambda words: ROOT.run(app, words))
+    if not parsed.words:
+        import sys
+
+        from bpfctl.cli.clicked import help_text
+
+        print(help_text(()), file=sys.stderr)
+        return EXIT_USAGE
+    ROOT.run(app, parsed.words)
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from click.shell_completion import BashComplete
 
-from bpfctl.cli.root import root
+from bpfctl.cli.clicked import click_root
 
 
 def offered(*words: str) -> list[tuple[str, str]]:
     """(type, value) of what may stand in the place of the last of ``words``."""
-    shell = BashComplete(root, {}, "bpfctl", "_BPFCTL_COMPLETE")
+    shell = BashComplete(click_root(), {}, "bpfctl", "_BPFCTL_COMPLETE")
     return [(item.type, item.value) for item in shell.get_completions(list(words[:-1]), words[-1])]
 
 

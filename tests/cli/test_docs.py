@@ -16,15 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import manual
 import pytest
 from click.shell_completion import ShellComplete
 
 import bpfctl.cli
 from bpfctl.cli import obj_records
-from bpfctl.cli.command import WordsCommand
-from bpfctl.cli.root import root
+from bpfctl.cli.app import App
+from bpfctl.cli.clicked import click_root
+from bpfctl.cli.command import Command, Group
+from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory import records
@@ -59,18 +60,17 @@ RECORDS: list[tuple[str, str, str, type]] = [
 ]
 
 
-def _walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+def _walk(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
+    for name in group.members:
+        command = group.find(name)
         assert command is not None
-        if isinstance(command, click.Group):
+        if isinstance(command, Group):
             yield from _walk(command, (*path, name))
         else:
             yield (*path, name), command
 
 
-COMMANDS = dict(_walk(root))
+COMMANDS = dict(_walk(ROOT))
 every_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 every_page = pytest.mark.parametrize("page", manual.PAGES)
 
@@ -80,7 +80,7 @@ every_page = pytest.mark.parametrize("page", manual.PAGES)
 
 @every_command
 def test_has_help(path: tuple[str, ...]) -> None:
-    first = (COMMANDS[path].help or "").splitlines()[0]
+    first = COMMANDS[path].help.splitlines()[0]
     assert first.endswith((".", ":")), first
 
 
@@ -98,11 +98,10 @@ def test_is_in_the_overview(path: tuple[str, ...]) -> None:
 
 @every_command
 def test_completes(path: tuple[str, ...]) -> None:
-    complete = ShellComplete(root, {}, "bpfctl", "_BPFCTL_COMPLETE").get_completions
+    complete = ShellComplete(click_root(), {}, "bpfctl", "_BPFCTL_COMPLETE").get_completions
     *before, last = path
     assert last in [item.value for item in complete(before, last[:2])]
     command = COMMANDS[path]
-    assert isinstance(command, WordsCommand)
     offered = [item.value for item in complete(list(path), "")]
     assert set(command.keywords) <= set(offered)
 
@@ -148,13 +147,14 @@ def test_words_that_completion_offers_are_in_the_manual(path: tuple[str, ...]) -
     else:
         known = _words_of_page(manual.page_of(*path))
     command = COMMANDS[path]
-    assert isinstance(command, WordsCommand)
     # completion offers the usual short form: sec for section
     assert [word for word in command.keywords if not any(full.startswith(word) for full in known)] == []
 
 
 @pytest.mark.parametrize(
-    "option", [name for option in root.params for name in option.opts], ids=lambda name: name.lstrip("-")
+    "option",
+    [name for option in click_root().params for name in option.opts],
+    ids=lambda name: name.lstrip("-"),
 )
 def test_global_option_is_in_the_manual(option: str) -> None:
     options = manual.text(manual.section("bpfctl.8", "OPTIONS")).replace(",", " ")
@@ -233,11 +233,11 @@ def _understand(line: str) -> None:
     """Run ``line`` up to the first thing that is no matter of words; UsageError for a mistake in it."""
     words = shlex.split(line)[1:]
     try:
-        with root.make_context("bpfctl", words) as context:
-            root.invoke(context)
+        parsed = parse_arguments(words)
+        run(App(parsed.options), parsed)
     except UsageError:
         raise
-    except (BpfctlError, click.exceptions.Exit):
+    except BpfctlError:
         return
 
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import click
 import pytest
 from runner import Cli
 
-from bpfctl.cli.command import LazyGroup
-from bpfctl.cli.root import root
+from bpfctl.cli.command import Command, Group
+from bpfctl.cli.root import ROOT
 
 
-def _walk(group: LazyGroup, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+def _walk(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command | Group]]:
+    for name in group.members:
+        command = group.find(name)
         assert command is not None
         yield (*path, name), command
-        if isinstance(command, LazyGroup):
+        if isinstance(command, Group):
             yield from _walk(command, (*path, name))
 
 
-COMMANDS = dict(_walk(root, ()))
+COMMANDS = dict(_walk(ROOT))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -31,7 +29,7 @@ def test_every_command_has_help(cli: Cli, path: tuple[str, ...]) -> None:
     assert shown.status == 0
     assert shown.err == ""
     assert shown.out.startswith(f"Usage: bpfctl {' '.join(path)}")
-    summary = (COMMANDS[path].help or "").partition("\n")[0]
+    summary = COMMANDS[path].help.partition("\n")[0]
     assert summary.endswith(".")
     assert summary.split()[0] in shown.out
 
@@ -55,7 +53,7 @@ def test_ways_to_ask(cli: Cli, words: tuple[str, ...]) -> None:
 def test_help_of_the_whole(cli: Cli, word: str) -> None:
     shown = cli(word)
     assert shown.status == 0
-    assert [name for name in root.list_commands(click.Context(root)) if f"\n  {name} " not in shown.out] == []
+    assert [name for name in ROOT.members if f"\n  {name} " not in shown.out] == []
 
 
 def test_no_word_at_all_is_a_mistake(cli: Cli) -> None:

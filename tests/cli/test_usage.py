@@ -20,7 +20,7 @@ MISTAKES = [
     ("link add v0", 'Command "add" is unknown', "known here: set, show"),
     ("prog sho", 'Command "sho" is unknown', "known here: show, load, pin"),
     ("-x", 'Option "-x" is unknown, try "bpfctl -help"', None),
-    ("-n", "Option '--netns' requires an argument.", None),
+    ("-n", 'Option "-n" requires an argument', None),
     ("-batch /no/such/file", "cannot open the batch file /no/such/file: No such file or directory", None),
     ("version x", 'What is "x"?', 'try "help"'),
     ("completion csh", 'What is "csh"?', "known here: bash, zsh, fish"),

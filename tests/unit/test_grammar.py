@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from bpfctl.api import ObjectSource
+from bpfctl.cli.app import Options
 from bpfctl.cli.grammar import element, link, qdisc
 from bpfctl.cli.grammar.classid import classid_text, parse_classid
 from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
 from bpfctl.cli.grammar.link import LinkSet
 from bpfctl.cli.grammar.protocol import parse_protocol, protocol_name
 from bpfctl.cli.grammar.tokens import Tokens, parse_number
-from bpfctl.cli.root import canonical
+from bpfctl.cli.root import Arguments, parse_arguments
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
 
@@ -22,31 +23,40 @@ X = ObjectSource("x.o")
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("line", "options", "words"),
     [
-        ("-j link", "--json link"),
-        ("-json link", "--json link"),
-        ("--json link", "--json link"),
-        ("-js link", "--json link"),
-        ("-n blue link", "--netns blue link"),
-        ("-netns blue link", "--netns blue link"),
-        ("--netns=blue link", "--netns=blue link"),
-        ("-s -st -stat -statistics", "--stats --stats --stats --stats"),
-        ("-d -p -f", "--details --pretty --force"),
-        ("-b -", "--batch -"),
-        ("-batch", "--batch"),
-        ("-V -h", "--version --help"),
-        ("link -j", "link -j"),
+        ("-j link", Options(json=True), "link"),
+        ("-json link", Options(json=True), "link"),
+        ("--json link", Options(json=True), "link"),
+        ("-js link", Options(json=True), "link"),
+        ("-n blue link", Options(netns="blue"), "link"),
+        ("-netns blue link", Options(netns="blue"), "link"),
+        ("--netns=blue link", Options(netns="blue"), "link"),
+        ("-s -st -stat -statistics", Options(stats=True), ""),
+        ("-d -p -f", Options(details=True, pretty=True, force=True), ""),
+        ("-b -", Options(batch="-"), ""),
+        ("link -j", Options(), "link -j"),
     ],
 )
-def test_canonical_options(line: str, expected: str) -> None:
-    assert canonical(line.split()) == expected.split()
+def test_options(line: str, options: Options, words: str) -> None:
+    assert parse_arguments(line.split()) == Arguments(options, words.split())
 
 
-@pytest.mark.parametrize("word", ["-x", "-", "--", "-nets", "-forced", "-J"])
+def test_version_and_help_are_told_apart() -> None:
+    assert parse_arguments(["-V", "-h"])[2:] == (True, True)
+    assert parse_arguments(["-v"])[2:] == (True, False)
+
+
+@pytest.mark.parametrize("word", ["-batch", "-n"])
+def test_option_without_its_value(word: str) -> None:
+    with pytest.raises(UsageError, match="requires an argument"):
+        parse_arguments([word])
+
+
+@pytest.mark.parametrize("word", ["-x", "-", "--", "-nets", "-forced", "-J", "-json=1"])
 def test_unknown_option(word: str) -> None:
     with pytest.raises(UsageError, match="is unknown"):
-        canonical([word, "link"])
+        parse_arguments([word, "link"])
 
 
 # --- link ---------------------------------------------------------------------------------------

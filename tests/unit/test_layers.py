@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Each costs a short command more than the work that it came for.
 BANNED_AT_START_UP = {
-    "asyncio", "elftools", "hashlib", "json", "logging", "pathlib", "pyroute2", "random", "rich",
+    "asyncio", "click", "elftools", "hashlib", "json", "logging", "pathlib", "pyroute2", "random", "rich",
     "shutil", "socket", "ssl", "subprocess", "tempfile", "urllib",
 }  # fmt: skip
 
@@ -135,7 +135,7 @@ def imported_by(*arguments: str) -> set[str]:
     ],
 )
 def test_a_command_imports_nothing_heavy(command: str) -> None:
-    """Of what the interpreter or click needs, which differs from version to version, we are not accused."""
+    """Of what the interpreter needs, which differs from version to version, we are not accused."""
     ours = imported_by("-m", "bpfctl", *command.split())
-    assert {"bpfctl", "click"} <= ours
-    assert ours & BANNED_AT_START_UP <= imported_by("-c", "import click")
+    assert "bpfctl" in ours
+    assert ours & BANNED_AT_START_UP <= imported_by("-c", "pass")
