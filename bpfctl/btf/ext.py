@@ -141,6 +141,14 @@ class BtfExt:
             found.append(CoreRelocation(offset, type_id, self.btf.string(access), kind))
         return found
 
+    def core_type_ids(self) -> set[int]:
+        """The types, right or wrong, that the CO-RE records of all sections start from."""
+        return {
+            type_id
+            for records in self.core_relocations.sections.values()
+            for type_id in records.words[1 :: records.width]
+        }
+
     def line_at(self, section: str, offset: int) -> SourceLine | None:
         """The source line of the instruction at byte ``offset`` of ``section``, None if nobody knows."""
         records = self.line_info.sections.get(section)
