@@ -19,7 +19,7 @@ class VersionInfo(NamedTuple):
     features: tuple[str, ...]
 
 
-_FEATURES = ("legacy-maps", "btf-maps", "global-data", "subprograms", "tail-calls", "xdp", "cls_bpf")
+_FEATURES = ("legacy-maps", "btf-maps", "global-data", "subprograms", "tail-calls", "co-re", "xdp", "cls_bpf")
 
 
 def show(app: App) -> None:

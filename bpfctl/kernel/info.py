@@ -16,6 +16,7 @@ from bpfctl.uapi import Command
 _PROG = struct.Struct("=2I8s2I2QQ2IQ16s2I2Q2I2Q2IQ2I2Q4IQ3Q3I4x")
 _MAP = struct.Struct("=6I16s2I2Q4IQ")
 _BTF = struct.Struct("=Q2IQ2I")
+_BTF_NAME_LEN = 64  # bytes; MODULE_NAME_LEN is 56 with 64-bit pointers
 _PROG_NR_MAP_IDS, _PROG_MAP_IDS, _PROG_FUNC_INFO = 52, 56, 132  # byte offsets
 
 
@@ -129,15 +130,35 @@ def prog_main_type(fd: int) -> int:
     return int(struct.unpack("=2I", record)[1])
 
 
+class BtfInfo(NamedTuple):
+    """``struct bpf_btf_info`` but for the bytes; ``kernel_btf``: of vmlinux or a module."""
+
+    id: int
+    size: int
+    name: str
+    kernel_btf: bool
+
+
+def btf_info(fd: int) -> BtfInfo:
+    """Info of the BTF object ``fd``."""
+    name = bytearray(_BTF_NAME_LEN)
+    info = bytearray(_BTF.pack(0, 0, 0, address(name), len(name), 0))
+    bpf.obj_get_info(fd, info)
+    _, size, number, _, _, kernel_btf = _BTF.unpack(info)
+    return BtfInfo(number, size, _text(bytes(name)), bool(kernel_btf))
+
+
+def btf_bytes(fd: int, size: int) -> bytes:
+    """The ``size`` bytes of the BTF object ``fd``."""
+    data = bytearray(size)
+    bpf.obj_get_info(fd, bytearray(_BTF.pack(address(data), len(data), 0, 0, 0, 0)))
+    return bytes(data)
+
+
 def btf_data(number: int) -> bytes:
     """The bytes of the BTF object with this id (needs CAP_SYS_ADMIN)."""
     with Fd(bpf.get_fd_by_id(Command.BTF_GET_FD_BY_ID, number)) as fd:
-        info = bytearray(_BTF.size)
-        bpf.obj_get_info(fd.number, info)
-        data = bytearray(_BTF.unpack(info)[1])
-        info = bytearray(_BTF.pack(address(data), len(data), 0, 0, 0, 0))
-        bpf.obj_get_info(fd.number, info)
-    return bytes(data)
+        return btf_bytes(fd.number, btf_info(fd.number).size)
 
 
 def fdinfo(fd: int, pid: str = "self") -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import KernelError, NotFoundError, printable
 from bpfctl.kernel import bpf
@@ -20,6 +20,9 @@ from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.uapi import Command, MapType
 
+if TYPE_CHECKING:
+    from bpfctl.loader.kernel_types import KernelTypes
+
 _RACES = 10  # each lost race leaves one pin fewer to race for
 
 
@@ -29,7 +32,8 @@ class LoadRequest(NamedTuple):
     ``programs``: names; program arrays add the programs that they are filled with.
     ``program_type``/``attach_type``: None takes them from the section name.  ``pin_root``: directory
     of LIBBPF_PIN_BY_NAME maps, None for iproute2's globals.  ``ifindex``: device to offload to.
-    ``verbose``: show the verifier's log, on stderr.
+    ``verbose``: show the verifier's log, on stderr.  ``btf_path``: a file of raw BTF, whose types stand for
+    the kernel's in CO-RE.
     """
 
     programs: tuple[str, ...]
@@ -38,26 +42,31 @@ class LoadRequest(NamedTuple):
     pin_root: str | None = None
     ifindex: int = 0
     verbose: bool = False
+    btf_path: str | None = None
 
 
 class _RaceLostError(Exception):
     """Another command pinned a map of that name first: load again, with its map."""
 
 
-def load(obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> LoadedObject:
+def load(
+    obj: ObjectSpec, request: LoadRequest, transaction: Transaction, kernel: KernelTypes | None = None
+) -> LoadedObject:
     """Create or reuse the maps of ``obj``, load its programs and pin what is to be pinned.
 
     The caller closes the result.  What is made is undone by ``transaction``; pins come last, so that
-    a name in bpffs always leads to a complete map.  Raises ObjectFileError, KernelError (VerifierError
+    a name in bpffs always leads to a complete map.  ``kernel``: what ``kernel_types`` gave, where several
+    loads share it.  Raises ObjectFileError, KernelError (VerifierError
     among them) and PinMismatchError.
     """
     check_native(obj.byte_order, obj.path)
     for spec in obj.maps.values():
         check_definition(spec, obj.path)
+    kernel = kernel or kernel_types(obj, request.btf_path)
     for _ in range(_RACES):
         loaded = LoadedObject(obj)
         try:
-            _load_once(loaded, request, transaction)
+            _load_once(loaded, request, transaction, kernel)
         except _RaceLostError:
             loaded.close()
         except BaseException:
@@ -68,10 +77,23 @@ def load(obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> Loa
     raise KernelError(f"{obj.path}: other commands keep replacing the pins of its maps")
 
 
-def _load_once(loaded: LoadedObject, request: LoadRequest, transaction: Transaction) -> None:
+def kernel_types(obj: ObjectSpec, btf_path: str | None) -> KernelTypes | None:
+    """What CO-RE relocations of ``obj`` are answered from, still unopened; None when there are none."""
+    if obj.btf_ext is None or not obj.btf_ext.core_relocations.sections:
+        return None
+    from bpfctl.loader.kernel_types import KernelTypes
+
+    return KernelTypes(btf_path)
+
+
+def _load_once(
+    loaded: LoadedObject, request: LoadRequest, transaction: Transaction, kernel: KernelTypes | None
+) -> None:
     specs = _programs_to_load(loaded.spec, request.programs)
     loaded.warnings += _tail_call_warnings(loaded.spec)
-    linked = {spec.name: link_program(loaded.spec, spec.name) for spec in specs}
+    core = kernel.relocator(loaded.spec) if kernel else None
+    linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
+    loaded.warnings += kernel.new_warnings() if kernel else []
     _load_btf(loaded)
     plan = PinPlan(loaded.spec, transaction, request.pin_root)
     MapMaker(loaded, plan, request.ifindex).make_all()

@@ -1,4 +1,4 @@
-"""What one process keeps between commands: the object it read last, and what it loaded of it.
+"""What one process keeps between commands: the object it read last, what it loaded of it, the kernel's types.
 
 A batch that attaches one object to a thousand interfaces reads and links it once.  A loaded program is
 handed out again only where a fresh load would share everything anyway: all of its object's maps are
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import LoadedObject, Map
-from bpfctl.loader.load import LoadRequest, load
+from bpfctl.loader.load import LoadRequest, kernel_types, load
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import read_object
 from bpfctl.objfile.spec import ObjectSpec
+
+if TYPE_CHECKING:
+    from bpfctl.loader.kernel_types import KernelTypes
 
 
 class _FileKey(NamedTuple):
@@ -39,6 +42,7 @@ class Session:
         self._key: _FileKey | None = None
         self._object: ObjectSpec | None = None
         self._loaded: tuple[LoadRequest, LoadedObject] | None = None
+        self._kernel: KernelTypes | None = None
 
     def read(self, path: str, maps_abi: str | None = None) -> ObjectSpec:
         """``read_object``, remembered while the file stays as it is."""
@@ -56,7 +60,9 @@ class Session:
             if same and all(_is_shared(live) for live in loaded.maps.values()):
                 return loaded
         self._drop_loaded()
-        loaded = load(obj, request, transaction)
+        if self._kernel is None or self._kernel.path != request.btf_path:
+            self._kernel = kernel_types(obj, request.btf_path)
+        loaded = load(obj, request, transaction, self._kernel)
         self._loaded = request, loaded
         return loaded
 

@@ -30,6 +30,10 @@ _ADVICE = (
     ("back-edge", "give the loop a bound that the verifier can see, or use bpf_loop()"),
     ("program is too large", "split the program with tail calls, or shorten its loops"),
     ("unknown func", "this kernel lacks the helper, or forbids it to this program type"),
+    (
+        "CO-RE relocation ",
+        "for kernels without it, ask first: bpf_core_field_exists(), bpf_core_type_exists() and their like",
+    ),
     ("combined stack size", "512 bytes of stack are all there is: move large variables into a map"),
 )
 
@@ -71,13 +75,30 @@ def _last_instruction(lines: list[str]) -> int | None:
     return None
 
 
+def _explained(summary: Summary, linked: LinkedProgram) -> Summary:
+    """``summary`` saying why, where the verifier met an instruction that CO-RE found no value for.
+
+    All that the verifier can say is ``invalid func unknown#195896080``, after the call of that number.
+    """
+    reason = linked.poisoned.get(summary.instruction) if summary.instruction is not None else None
+    if reason is None:
+        return summary
+    from bpfctl.btf.core_patch import POISON_CALL
+
+    lines = tuple(line for line in summary.lines if f"unknown#{POISON_CALL}" not in line)
+    return summary if lines == summary.lines else summary._replace(lines=(*lines, reason))
+
+
 def refusal(
     obj: ObjectSpec, spec: ProgramSpec, linked: LinkedProgram, log: str, number: int, *, whole: bool
 ) -> VerifierError:
     """The error for a program that the verifier refused; ``whole``: give all of the log."""
-    summary = summarise(log)
+    said = summarise(log)
+    summary = _explained(said, linked)
     source = source_line(obj, linked, summary.instruction) if summary.instruction is not None else None
-    lines = tuple(log.splitlines()) if whole else summary.lines
+    lines = summary.lines
+    if whole:
+        lines = (*log.splitlines(), *(() if summary is said else summary.lines[-1:]))
     details = tuple(f"  {line}" for line in lines)
     if not whole and summary.omitted:
         details = (f"  [{summary.omitted} earlier lines left out]", *details)

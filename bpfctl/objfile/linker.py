@@ -8,6 +8,7 @@ with them the kernel's program tags, are those of libbpf.
 from __future__ import annotations
 
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from bpfctl.errors import NotFoundError, ObjectFileError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT
@@ -16,11 +17,16 @@ from bpfctl.objfile.relocate import Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
 from bpfctl.uapi import ProgramType
 
+if TYPE_CHECKING:
+    from bpfctl.objfile.core import CoreRelocator
+
 _EXCEPTION_TAG = "exception_callback:"
 
 
-def link_program(obj: ObjectSpec, name: str) -> LinkedProgram:
+def link_program(obj: ObjectSpec, name: str, core: CoreRelocator | None = None) -> LinkedProgram:
     """The entry program ``name`` with every function it calls, relocated but for the maps' fds.
+
+    ``core``, made for ``obj``, fits it to a kernel's types; without, a program that asks for that is refused.
 
     Raises NotFoundError when the object has no such program, RelocationError when a reference cannot be
     resolved, UnsupportedObjectError when one needs a piece that bpfctl does not handle.
@@ -34,15 +40,17 @@ def link_program(obj: ObjectSpec, name: str) -> LinkedProgram:
     if program.program_type == ProgramType.STRUCT_OPS:
         message = f"program {printable(name)} is a struct_ops member, which bpfctl does not handle"
         raise UnsupportedObjectError(message, path=obj.path, section=program.section)
-    return _Linker(obj, name).link(program.function)
+    return _Linker(obj, name, core).link(program.function)
 
 
 class _Linker:
     """One program while it grows: ``starts`` holds the byte position of each function placed so far."""
 
-    def __init__(self, obj: ObjectSpec, name: str) -> None:
+    def __init__(self, obj: ObjectSpec, name: str, core: CoreRelocator | None) -> None:
         self._obj = obj
         self._name = name
+        self._core = core
+        self._poisoned: dict[int, str] = {}
         self._code = bytearray()
         self._relocator = Relocator(obj, name)
         self._functions: dict[Place, FunctionSpec] = {}
@@ -76,17 +84,19 @@ class _Linker:
 
     def _place(self, function: FunctionSpec) -> list[tuple[int, Place]]:
         """Append ``function`` and relocate it; returns its references to other functions."""
-        self._refuse_core_relocations(function)
         start = len(self._code)
         self._starts[function.section_index, function.offset] = start
         self._placed.append((function, start // SLOT))
         section = self._obj._elf.sections[function.section_index]
         first = section.offset + function.offset
         self._code += self._obj._elf.data[first : first + function.size]
+        if self._core:
+            self._poisoned |= self._core.apply(self._code, start, function, self._name)
+        else:
+            self._refuse_core_relocations(function)
         return self._relocator.apply(self._code, start, function)
 
     def _refuse_core_relocations(self, function: FunctionSpec) -> None:
-        """CO-RE relocations would be applied here, before the code is copied."""
         if self._obj.btf_ext is None:
             return
         section = self._obj._elf.sections[function.section_index].name
@@ -94,7 +104,7 @@ class _Linker:
         if found:
             what = f"program {printable(self._name)}: function {printable(function.name)}"
             raise UnsupportedObjectError(
-                f"{what} needs {len(found)} CO-RE relocations, which bpfctl does not handle",
+                f"{what} needs the kernel's BTF for {len(found)} CO-RE relocations",
                 path=self._obj.path,
                 section=section,
                 offset=found[0].offset,
@@ -111,6 +121,7 @@ class _Linker:
             func_info_size=func_size,
             line_info=line_info,
             line_info_size=line_size,
+            poisoned=self._poisoned,
         )
 
     def _debug_info(self) -> tuple[bytes, int, bytes, int]:

@@ -145,6 +145,8 @@ class LinkedProgram:
     ``code``: 8 bytes a slot in the object's byte order, subprograms appended, calls resolved.
     ``func_info``/``line_info``: records for the kernel (instruction numbers from the start of
     ``code``), each of the record size given; b"" when the object has none.
+    ``poisoned``: instructions that CO-RE found no value for and that must not be reached, as number ->
+    a sentence that says why.
     """
 
     name: str
@@ -155,6 +157,7 @@ class LinkedProgram:
     func_info_size: int = 0
     line_info: bytes = b""
     line_info_size: int = 0
+    poisoned: dict[int, str] = field(default_factory=dict)
 
 
 class ExternSpec(NamedTuple):

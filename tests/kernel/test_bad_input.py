@@ -66,7 +66,12 @@ CASES = {
     "verifier": Case(
         f"{XDP} obj {{data}}/verifier_reject.bpf.o", 2, "refused program reads_too_far", "data_end"
     ),
-    "core": Case(f"{TC} obj {{data}}/core_user.bpf.o", 1, "CO-RE"),
+    "core-missing": Case(
+        f"{TC} obj {{data}}/core_missing.bpf.o program reads_it",
+        2,
+        "refused program reads_it",
+        "struct net_device.bpfctl_no_such_field (0:0 @ offset 0) has no match in the kernel's BTF",
+    ),
     "kconfig": Case(f"{TC} obj {{data}}/kconfig_user.bpf.o", 1, ".kconfig"),
     "ksym": Case(f"{TC} obj {{data}}/ksym_user.bpf.o", 1, ".ksyms"),
     "kfunc": Case(f"{TC} obj {{data}}/kfunc_user.bpf.o", 1, "kfunc"),

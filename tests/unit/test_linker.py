@@ -427,7 +427,6 @@ def test_no_such_program() -> None:
 @pytest.mark.parametrize(
     ("object_name", "program", "piece"),
     [
-        ("core_user", "reads_ifindex", "needs 1 CO-RE relocations"),
         ("kconfig_user", "asks_the_version", "symbol LINUX_KERNEL_VERSION is a kernel configuration value"),
         ("ksym_user", "takes_an_address", "symbol schedule is a kernel symbol"),
         ("kfunc_user", "calls_the_kernel", "symbol bpf_rcu_read_lock is a kernel function"),
@@ -452,7 +451,7 @@ def test_unsupported_sections_are_named(section: str, piece: str) -> None:
     )
 
 
-def test_core_relocations_of_other_functions_do_not_matter() -> None:
+def test_without_the_kernels_types_core_is_refused_where_it_is_needed() -> None:
     b = BtfBuilder()
     number = b.int()
     blocks = [(b.string("tc"), [[16, number, b.string("0"), 0]])]
@@ -466,7 +465,7 @@ def test_core_relocations_of_other_functions_do_not_matter() -> None:
     )
     assert shape(link(data)) == [("main", 0, 2)]
     message = refusal(data, UnsupportedObjectError, "other")
-    assert "section tc, offset 0x10: program other: function other needs 1 CO-RE relocations" in message
+    assert "section tc, offset 0x10: program other: function other needs the kernel's BTF" in message
 
 
 # --- func_info and line_info ------------------------------------------------------------------------
