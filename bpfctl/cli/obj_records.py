@@ -179,7 +179,7 @@ def _types(program_type: int | None, attach_type: int) -> tuple[str | None, str 
 def _program(obj: ObjectSpec, program: ProgramSpec, linked: dict[str, LinkedProgram]) -> ProgramRecord:
     error = None
     try:
-        linked[program.name] = link_program(obj, program.name)
+        linked[program.name] = link_program(obj, program.name, unfitted=True)
     except BpfctlError as failure:
         error = failure.message
     functions = linked[program.name].functions[1:] if error is None else ()

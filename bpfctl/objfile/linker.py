@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 _EXCEPTION_TAG = "exception_callback:"
 
 
-def link_program(obj: ObjectSpec, name: str, core: CoreRelocator | None = None) -> LinkedProgram:
+def link_program(
+    obj: ObjectSpec, name: str, core: CoreRelocator | None = None, *, unfitted: bool = False
+) -> LinkedProgram:
     """The entry program ``name`` with every function it calls, relocated but for the maps' fds.
 
-    ``core``, made for ``obj``, fits it to a kernel's types; without, a program that asks for that is refused.
+    ``core``, made for ``obj``, fits it to a kernel's types; without, a program that asks for that is refused,
+    unless ``unfitted``: its code is to be shown, not loaded.
 
     Raises NotFoundError when the object has no such program, RelocationError when a reference cannot be
     resolved, UnsupportedObjectError when one needs a piece that bpfctl does not handle.
@@ -40,16 +43,17 @@ def link_program(obj: ObjectSpec, name: str, core: CoreRelocator | None = None) 
     if program.program_type == ProgramType.STRUCT_OPS:
         message = f"program {printable(name)} is a struct_ops member, which bpfctl does not handle"
         raise UnsupportedObjectError(message, path=obj.path, section=program.section)
-    return _Linker(obj, name, core).link(program.function)
+    return _Linker(obj, name, core, unfitted).link(program.function)
 
 
 class _Linker:
     """One program while it grows: ``starts`` holds the byte position of each function placed so far."""
 
-    def __init__(self, obj: ObjectSpec, name: str, core: CoreRelocator | None) -> None:
+    def __init__(self, obj: ObjectSpec, name: str, core: CoreRelocator | None, unfitted: bool) -> None:
         self._obj = obj
         self._name = name
         self._core = core
+        self._unfitted = unfitted
         self._poisoned: dict[int, str] = {}
         self._code = bytearray()
         self._relocator = Relocator(obj, name)
@@ -92,7 +96,7 @@ class _Linker:
         self._code += self._obj._elf.data[first : first + function.size]
         if self._core:
             self._poisoned |= self._core.apply(self._code, start, function, self._name)
-        else:
+        elif not self._unfitted:
             self._refuse_core_relocations(function)
         return self._relocator.apply(self._code, start, function)
 

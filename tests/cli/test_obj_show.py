@@ -16,6 +16,7 @@ TESTDATA = Path(__file__).parents[2] / "testdata"
 DUMPS = Path(__file__).parents[1] / "golden" / "obj_show"
 
 OBJECTS = [
+    "core_user",  # shown as it is, not fitted to a kernel
     "kfunc_user",  # externs, a program that cannot be linked
     "map_in_map_btf",
     "map_in_map_legacy",
