@@ -26,11 +26,12 @@ How it is built (an import may only go down):
 Where a change goes:
   a section name or map definition        objfile/sections.py, legacy_maps.py, btf_maps.py
   relocation and linking                  objfile/relocate.py, linker.py
+  CO-RE                                   btf/core*.py, objfile/core.py, loader/kernel_types.py
   which program a command means           objfile/select.py
   creating, reusing and pinning maps      loader/maps.py, reuse.py, pins.py
   a hook                                  attach/, its messages in kernel/rtnl_*.py
   what show and dump know                 inventory/
-  a command                               cli/, its words in cli/grammar/
+  a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py
 
 The left column runs anywhere, on hostile files too; the right one knows nothing of ELF and raises plain

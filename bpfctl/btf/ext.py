@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import NamedTuple
@@ -25,7 +25,6 @@ _HEADER_WITH_CORE = _HEADER["little"].size + _CORE_FIELDS["little"].size
 # The fields that we know, in words: instruction, then type | file, text, line+column | type, access, kind.
 _FUNC_WORDS, _LINE_WORDS, _CORE_WORDS = 2, 4, 4
 
-_COLUMN_BITS = 10
 
 Fail = Callable[[str, int], BtfError]  # (message, byte offset in .BTF.ext)
 
@@ -37,15 +36,6 @@ class CoreRelocation(NamedTuple):
     type_id: int
     access: str
     kind: int
-
-
-class SourceLine(NamedTuple):
-    """Where an instruction came from; ``text`` is the line itself, with its indentation."""
-
-    file: str
-    line: int
-    column: int
-    text: str
 
 
 class Records:
@@ -148,16 +138,6 @@ class BtfExt:
             for records in self.core_relocations.sections.values()
             for type_id in records.words[1 :: records.width]
         }
-
-    def line_at(self, section: str, offset: int) -> SourceLine | None:
-        """The source line of the instruction at byte ``offset`` of ``section``, None if nobody knows."""
-        records = self.line_info.sections.get(section)
-        number = bisect_right(records.offsets, offset) - 1 if records else -1
-        if records is None or number < 0:
-            return None
-        _, file, text, position = records.at(number)[:_LINE_WORDS]
-        line, column = position >> _COLUMN_BITS, position & ((1 << _COLUMN_BITS) - 1)
-        return SourceLine(self.btf.string(file), line, column, self.btf.string(text))
 
     def _moved(self, area: Area, section: str, start: int, size: int, at: int) -> bytes:
         records = area.sections.get(section)

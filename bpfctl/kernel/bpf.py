@@ -266,8 +266,3 @@ def obj_get_info(fd: int, info: bytearray) -> int:
     attr = bytearray(_INFO.pack(fd, len(info), address(info)))
     syscall.system.bpf(Command.OBJ_GET_INFO_BY_FD, attr)
     return int(_INFO.unpack(attr)[1])
-
-
-def enable_stats() -> int:
-    """BPF_ENABLE_STATS(run time): run_cnt and run_time_ns count while the returned fd is open."""
-    return syscall.system.bpf(Command.ENABLE_STATS, bytearray(struct.pack("=I", 0)))

@@ -56,8 +56,7 @@ def load(
 
     The caller closes the result.  What is made is undone by ``transaction``; pins come last, so that
     a name in bpffs always leads to a complete map.  ``kernel``: what ``kernel_types`` gave, where several
-    loads share it.  Raises ObjectFileError, KernelError (VerifierError
-    among them) and PinMismatchError.
+    loads share it.  Raises ObjectFileError, KernelError (VerifierError among them) and PinMismatchError.
     """
     check_native(obj.byte_order, obj.path)
     for spec in obj.maps.values():

@@ -163,6 +163,7 @@ def _exception_callback(obj: ObjectSpec, main: FunctionSpec) -> FunctionSpec | N
         tag = btf.type(tag_id)
         if (
             tag.name.startswith(_EXCEPTION_TAG)
+            and btf.component(tag_id) == -1  # of the function itself, not of a parameter
             and btf.kind(tag.size_or_type) is Kind.FUNC
             and btf.name(tag.size_or_type) == main.name
         ):

@@ -9,7 +9,7 @@ from btf_builder import BtfBuilder, ext_area, ext_blob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpfctl.btf.ext import BtfExt, CoreRelocation, SourceLine
+from bpfctl.btf.ext import BtfExt, CoreRelocation
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError
 
@@ -55,17 +55,6 @@ def test_blocks_of_one_section_join_and_come_in_order() -> None:
     ext = BtfExt.from_bytes(ext_blob(area), btf)
     assert _words(ext.func_info_for("xdp", 0, 64, 0)) == [0, 1, 1, 2, 4, 3, 5, 4]
     assert _words(ext.func_info_for("tc", 0, 64, 0)) == [0, 9]
-
-
-def test_source_line_of_an_instruction() -> None:
-    btf, (xdp, file, first, second) = _strings("xdp", "a.c", "int x = 1;", "\treturn x;")
-    records = [(8, file, first, 10 << 10 | 7), (24, file, second, 11 << 10 | 2)]
-    ext = BtfExt.from_bytes(ext_blob(line_info=ext_area(16, [(xdp, records)])), btf)
-    assert ext.line_at("xdp", 0) is None
-    assert ext.line_at("xdp", 8) == SourceLine("a.c", 10, 7, "int x = 1;")
-    assert ext.line_at("xdp", 16) == SourceLine("a.c", 10, 7, "int x = 1;")
-    assert ext.line_at("xdp", 4096) == SourceLine("a.c", 11, 2, "\treturn x;")
-    assert ext.line_at("tc", 8) is None
 
 
 def test_core_relocations() -> None:
@@ -156,7 +145,6 @@ def test_mutations_raise_nothing_but_btf_errors(flips: list[tuple[int, int]], le
         ext = BtfExt.from_bytes(bytes(data[:length]), btf)
         ext.func_info_for("xdp", 0, 64, 1)
         ext.line_info_for("xdp", 8, 64, 1)
-        ext.line_at("xdp", 8)
         ext.core_relocations_for("xdp", 0, 64)
     except BtfError:
         return
