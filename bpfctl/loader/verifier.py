@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from bpfctl.errors import VerifierError, errno_text, printable
+from bpfctl.errors import VerifierError, printable
 from bpfctl.objfile.spec import LinkedProgram, ObjectSpec, PlacedFunction, ProgramSpec
 
 SUMMARY_LINES = 8
@@ -22,10 +22,14 @@ _STATISTICS = (
     "mark_read ",
 )
 
+# Behind the log of newer kernels (seen on 7.3) stands a report; these of its paragraphs say more than it.
+_REPORT = "Verification failed: "
+_TELLING = ("Reason:", "Suggestion:")
+
 # What the verifier says, and what the author of the program can do about it.
 _ADVICE = (
     ("GPL", 'the helper asks for a GPL-compatible licence: char _license[] SEC("license") = "GPL";'),
-    ("outside of the packet", "compare the pointer with data_end before the access"),
+    ("invalid access to packet", "compare the pointer with data_end before the access"),
     ("invalid mem access 'map_value_or_null'", "test the result of the lookup against NULL first"),
     ("back-edge", "give the loop a bound that the verifier can see, or use bpf_loop()"),
     ("program is too large", "split the program with tail calls, or shorten its loops"),
@@ -50,20 +54,39 @@ class SourceLine(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """``lines`` that matter, ``omitted`` lines before them, ``instruction`` number or None."""
+    """``lines`` that matter, ``omitted`` lines before them, ``instruction`` number or None.
+
+    ``report``: what newer kernels add to them.
+    """
 
     lines: tuple[str, ...]
     omitted: int
     instruction: int | None
+    report: tuple[str, ...] = ()
 
 
 def summarise(log: str, limit: int = SUMMARY_LINES) -> Summary:
     """The last ``limit`` lines of ``log`` that say something, statistics left out."""
     lines = [line.rstrip() for line in log.splitlines()]
+    start = next((n for n, line in enumerate(lines) if line.startswith(_REPORT)), len(lines))
+    report = _telling_paragraphs(lines[start:])
+    lines = lines[:start]
     while lines and (not lines[-1] or lines[-1].startswith(_STATISTICS)):
         lines.pop()
     shown = lines[-limit:]
-    return Summary(tuple(shown), len(lines) - len(shown), _last_instruction(lines))
+    return Summary(tuple(shown), len(lines) - len(shown), _last_instruction(lines), report)
+
+
+def _telling_paragraphs(report: list[str]) -> tuple[str, ...]:
+    """The headline of ``report``, and those of its paragraphs that are no second copy of the log."""
+    chosen = report[:1]
+    telling = False
+    for line in report[1:]:
+        if not line.startswith(" "):
+            telling = line in _TELLING
+        if telling and line:
+            chosen.append(line)
+    return tuple(chosen)
 
 
 def _last_instruction(lines: list[str]) -> int | None:
@@ -96,7 +119,7 @@ def refusal(
     said = summarise(log)
     summary = _explained(said, linked)
     source = source_line(obj, linked, summary.instruction) if summary.instruction is not None else None
-    lines = summary.lines
+    lines = summary.lines + summary.report
     if whole:
         lines = (*log.splitlines(), *(() if summary is said else summary.lines[-1:]))
     details = tuple(f"  {line}" for line in lines)
@@ -107,19 +130,19 @@ def refusal(
         details = (f"at {source}{where}", *details)
     return VerifierError(
         f"{obj.path}: the verifier refused program {printable(spec.name)} "
-        f"(section {printable(spec.section)}, {len(linked.code) // 8} instructions): {errno_text(number)}",
+        f"(section {printable(spec.section)}, {len(linked.code) // 8} instructions)",
         program=spec.name,
         section=spec.section,
         source=str(source) if source else None,
         log=log,
-        errno=0,
+        errno=number,
         details=details,
         hint=_advice(summary.lines, whole),
     )
 
 
 def _advice(lines: tuple[str, ...], whole: bool) -> str | None:
-    reason = lines[-2:]
+    reason = lines[-3:]
     known = next((advice for said, advice in _ADVICE if any(said in line for line in reason)), None)
     return known or (None if whole else "`verbose` after the program shows the whole log")
 

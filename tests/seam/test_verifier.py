@@ -16,6 +16,37 @@ R1 offset is outside of the packet
 processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
 """
 
+# Linux 7.3 explains at length, behind the same log.
+REPORT = """\
+
+Verification failed: Memory Safety: Access outside bounds
+
+Reason:
+  The verifier cannot prove offset + access_size <= object_size.
+
+At:
+  reads_too_far @ reject.bpf.c:12:19
+  Instruction context:
+  >>> 1 | (71) r0 = *(u8 *)(r1 +0)
+
+Suggestion:
+  Add or adjust a bounds check that proves offset + access_size stays within the object.
+
+"""
+
+
+def test_report_of_newer_kernels_adds_reason_and_suggestion() -> None:
+    log, statistics = REAL_LOG.rsplit("processed", 1)
+    summary = summarise(f"{log}{REPORT}processed{statistics}")
+    assert summary._replace(report=()) == summarise(REAL_LOG)
+    assert summary.report == (
+        "Verification failed: Memory Safety: Access outside bounds",
+        "Reason:",
+        "  The verifier cannot prove offset + access_size <= object_size.",
+        "Suggestion:",
+        "  Add or adjust a bounds check that proves offset + access_size stays within the object.",
+    )
+
 
 def test_statistics_are_left_out() -> None:
     summary = summarise(REAL_LOG)
@@ -40,4 +71,4 @@ def test_register_states_are_no_instructions() -> None:
 
 
 def test_empty_log() -> None:
-    assert summarise("") == ((), 0, None)
+    assert summarise("") == ((), 0, None, ())
