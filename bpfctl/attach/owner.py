@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
-from bpfctl.kernel import bpf, bpffs, info, procfs
+from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.uapi import Command, LinkType
 
@@ -50,24 +50,24 @@ def describe_link(link_id: int) -> str:
 
 
 def _holders(kind: str, number: int) -> str:
-    pins = list(islice(_pins(f"{kind}_id", f"{kind}_type", number), _SHOWN))
+    pins = list(islice(_pins(kind, number), _SHOWN))
     processes = list(islice(_processes(kind, number), _SHOWN))
     words = f", pinned at {', '.join(pins)}" if pins else ""
     return words + (f", held open by {', '.join(processes)}" if processes else "")
 
 
-def _pins(id_field: str, type_field: str, number: int) -> Iterator[str]:
+def _pins(kind: str, number: int) -> Iterator[str]:
+    from bpfctl.inventory import holders  # only a refusal asks
+
     with suppress(OSError):
-        for mount in bpffs.mounts():
-            for path in _bounded(bpffs.iter_pins(mount, _ENTRIES)):
-                with suppress(OSError), Fd(bpf.obj_get(path)) as fd:
-                    facts = info.fdinfo(fd.number)
-                    # The fdinfo of a link has its program's id too; such a pin is the link's.
-                    if type_field in facts and facts.get(id_field) == str(number):
-                        yield path
+        for path, pinned in _bounded(holders.iter_pins(kind)):
+            if pinned == number:
+                yield path
 
 
 def _processes(kind: str, number: int) -> Iterator[str]:
+    from bpfctl.kernel import procfs
+
     with suppress(OSError):
         for pid, command, ids in _bounded(procfs.iter_holders(kind)):
             if number in ids:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from bpfctl.inventory.records import Process
 from bpfctl.kernel import bpf, bpffs, info, procfs
 from bpfctl.kernel.fd import Fd
 
 
-def pins_by_id(kind: str) -> dict[int, list[str]]:
-    """Pin paths by id, over every bpffs that this mount namespace shows.  ``kind``: ``prog`` or ``map``."""
-    found = defaultdict(list)
+def iter_pins(kind: str) -> Iterator[tuple[str, int | None]]:
+    """(path, id) of all that is pinned in any bpffs of this mount namespace.
+
+    ``kind``: ``prog``, ``map`` or ``link``; the id is None where something else is pinned, or where it
+    cannot be opened.
+    """
     for mount in bpffs.mounts():
         for path in bpffs.iter_pins(mount):
-            number = _pinned_id(path, kind)
-            if number is not None:
-                found[number].append(path)
+            yield path, _pinned_id(path, kind)
+
+
+def pins_by_id(kind: str) -> dict[int, list[str]]:
+    """Pin paths by id; see :func:`iter_pins`."""
+    found = defaultdict(list)
+    for path, number in iter_pins(kind):
+        if number is not None:
+            found[number].append(path)
     return found
 
 
