@@ -47,7 +47,9 @@ def _children() -> Iterator[str]:
 def _mounts() -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
-        yield f"mount {fields.split()[4]} ({rest.split()[0]})"
+        point = fields.split()[4]
+        if point != str(NETNS_DIRECTORY):  # ip(8) mounts it at a machine's first namespace, for good
+            yield f"mount {point} ({rest.split()[0]})"
 
 
 def _pins() -> Iterator[str]:
