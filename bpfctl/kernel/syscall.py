@@ -34,6 +34,9 @@ _SIOCGIFINDEX = 0x8933
 _IFNAMSIZ = 16  # offset of the index in struct ifreq
 _IFREQ_SIZE = 40
 
+_X86_64_UPROBE = 336  # uprobe(2), arch/x86/entry/syscalls/syscall_64.tbl
+_COMMON_ATTR_SIZE = 16  # struct bpf_common_attr, read when the command says so
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -48,6 +51,11 @@ def address(buffer: bytearray) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else 0
 
 
+def machine() -> str:
+    """As ``uname -m``."""
+    return os.uname().machine
+
+
 def _check(result: int, path: str | None = None) -> int:
     if result < 0:
         number = ctypes.get_errno()
@@ -60,11 +68,16 @@ class System:
 
     def bpf(self, command: int, attr: bytearray) -> int:
         """bpf(2) with ``union bpf_attr`` as bytes, which the kernel may write to."""
-        number = _BPF_NUMBERS.get(os.uname().machine)
+        number = _BPF_NUMBERS.get(machine())
         if number is None:
-            raise OSError(38, f"bpf(2): number unknown on {os.uname().machine}")
+            raise OSError(38, f"bpf(2): number unknown on {machine()}")
         view = (ctypes.c_char * len(attr)).from_buffer(attr)
-        return _check(_syscall(number, int(command), view, len(attr)))
+        return _check(_syscall(number, int(command), view, len(attr), None, _COMMON_ATTR_SIZE))
+
+    def uprobe(self) -> int:
+        """uprobe(2) of x86-64, which only the kernel's own trampolines may call: the errno that says so."""
+        _syscall(_X86_64_UPROBE)
+        return ctypes.get_errno()
 
     def close(self, fd: int) -> None:
         os.close(fd)

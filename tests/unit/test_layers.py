@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "insn": LEAVES | {"helpers"},
     "btf": LEAVES | {"insn"},
     "objfile": LEAVES | {"btf", "insn"},
-    "kernel": LEAVES,
+    "kernel": LEAVES | {"insn"},
     "inventory": LEFT | {"kernel"},
     "loader": LEFT | {"kernel", "inventory"},
     "attach": LEFT | {"kernel", "inventory", "loader"},
