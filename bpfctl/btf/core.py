@@ -10,9 +10,10 @@ Pure: nothing is read but the two BTFs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
-from bpfctl.btf.core_spec import CoreKind, Spec, Step, match_spec, parse_spec
+from bpfctl.btf.core_spec import CoreKind, MemberIndex, Spec, Step, match_spec, parse_spec
 from bpfctl.btf.core_types import essential_name, kinds_compatible
 from bpfctl.btf.ext import CoreRelocation
 from bpfctl.btf.kinds import Kind
@@ -68,6 +69,7 @@ class CoreResolver:
         self._module_names: list[tuple[Btf, dict[str, list[int]]]] | None = None
         self._candidates: dict[int, list[tuple[Btf, int]]] = {}
         self._fixups: dict[tuple[int, str, int], CoreFixup] = {}
+        self._members = MemberIndex()
 
     def resolve(self, relocation: CoreRelocation) -> CoreFixup:
         """The answer for ``relocation``; raises CoreRelocationError when it is malformed or ambiguous."""
@@ -78,12 +80,12 @@ class CoreResolver:
 
     def _resolved(self, relocation: CoreRelocation) -> CoreFixup:
         """Whatever is wrong, in the object or in the kernel's types, is said about the relocation."""
-        about = f"of type {relocation.type_id}, path {relocation.access!r}"
+        spec = None
         try:
             spec = parse_spec(self._local, relocation)
-            about = str(spec)
             return self._resolve(spec)
         except BtfError as error:
+            about = spec or f"of type {relocation.type_id}, path {relocation.access!r}"
             raise CoreRelocationError(
                 f"CO-RE relocation {about}: {error.reason}", path=self._local.path, section=".BTF.ext"
             ) from error
@@ -96,7 +98,7 @@ class CoreResolver:
         fitting = []
         agreed: CoreFixup | None = None
         for btf, type_id in self._candidates_for(spec.root_id):
-            target = match_spec(spec, btf, type_id)
+            target = match_spec(spec, btf, type_id, self._members)
             if target is None:
                 continue
             fixup = _fixup(spec, target)
@@ -133,9 +135,10 @@ def _types_by_name(btf: Btf, wanted: set[str]) -> tuple[Btf, dict[str, list[int]
         if name in wanted:
             offsets[offset] = name
     found: dict[str, list[int]] = {}
-    hits = [(n, offset) for n, offset in enumerate(btf.name_offsets(), btf.first_id) if offset in offsets]
-    for type_id, offset in hits:
-        found.setdefault(offsets[offset], []).append(type_id)
+    names = btf.name_offsets()
+    # In C from end to end: once for each type of vmlinux, of which a handful is called so.
+    for position in compress(range(len(names)), map(offsets.__contains__, names)):
+        found.setdefault(offsets[names[position]], []).append(btf.first_id + position)
     return btf, found
 
 

@@ -186,13 +186,13 @@ def _element(btf: Btf, array_id: int, number: int, before: Step) -> int:
 # --- the kernel's side ---------------------------------------------------------------------------
 
 
-def match_spec(spec: Spec, target: Btf, target_id: int) -> Spec | None:
+def match_spec(spec: Spec, target: Btf, target_id: int, index: MemberIndex) -> Spec | None:
     """``spec`` in terms of a candidate type of the kernel; None if the candidate does not fit.
 
-    Raises BtfError where either BTF leads nowhere.
+    ``index`` is kept by the caller for all of its specs.  Raises BtfError where either BTF leads nowhere.
     """
     if spec.kind.is_field:
-        return _match_field(spec, target, target_id)
+        return _match_field(spec, target, target_id, index)
     if spec.kind.is_enumerator:
         return _match_enumerator(spec, target, target_id)
     relation = types_match if spec.kind is CoreKind.TYPE_MATCHES else types_compatible
@@ -212,7 +212,7 @@ def _match_enumerator(spec: Spec, target: Btf, target_id: int) -> Spec | None:
     return None
 
 
-def _match_field(spec: Spec, target: Btf, target_id: int) -> Spec | None:
+def _match_field(spec: Spec, target: Btf, target_id: int, index: MemberIndex) -> Spec | None:
     path: list[int] = []
     steps: list[Step] = []
     offset = 0
@@ -220,7 +220,7 @@ def _match_field(spec: Spec, target: Btf, target_id: int) -> Spec | None:
     for position, step in enumerate(spec.steps):
         type_id = target.skip_modifiers(type_id)
         if step.name:
-            found = _find_member(target, type_id, step.name, tuple(path))
+            found = index.find(target, type_id, step.name, tuple(path))
             if found is None:
                 return None
             wanted = spec.btf.members(step.type_id)[step.number]
@@ -252,12 +252,28 @@ class _Found(NamedTuple):
     bit_offset: int
 
 
-def _find_member(btf: Btf, type_id: int, name: str, path: tuple[int, ...]) -> _Found | None:
-    """The first member called ``name``, nameless structs and unions searched where they stand."""
-    seen: set[int] = set()
-    return next(
-        (found for found in _members_deep(btf, type_id, path, 0, seen) if found.member.name == name), None
-    )
+class MemberIndex:
+    """Members of the kernel's types by name, nameless structs and unions searched where they stand.
+
+    A type is taken apart once: some, such as task_struct, are asked for hundreds of times.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Btf, int], dict[str, _Found]] = {}
+
+    def find(self, btf: Btf, type_id: int, name: str, path: tuple[int, ...]) -> _Found | None:
+        """The first member called ``name`` of a type that ``path`` leads to; None if there is none."""
+        members = self._known.get((btf, type_id))
+        if members is None:
+            members = self._known[btf, type_id] = {}
+            for member in _members_deep(btf, type_id, (), 0, set()):
+                members.setdefault(member.member.name, member)
+        found = members.get(name)
+        if found is None or not path:
+            return found
+        if len(path) + len(found.path) > MAX_STEPS:
+            raise _too_deep()
+        return found._replace(path=path + found.path)
 
 
 def _members_deep(
@@ -267,9 +283,11 @@ def _members_deep(
     type_id = btf.skip_modifiers(type_id)
     if btf.kind(type_id) not in _COMPOSITES or type_id in seen:
         return
+    if len(path) >= MAX_STEPS:
+        raise _too_deep()
     seen.add(type_id)
     for index, member in enumerate(btf.members(type_id)):
-        here, at = (*path, _room_for(path, index)), offset + member.offset
+        here, at = (*path, index), offset + member.offset
         if member.name:
             yield _Found(member, type_id, here, at)
         else:
@@ -279,5 +297,9 @@ def _members_deep(
 def _room_for(path: Sequence[int], number: int) -> int:
     """``number``, if ``path`` may become one step longer."""
     if len(path) >= MAX_STEPS:
-        raise BtfError(f"the kernel's type nests deeper than {MAX_STEPS} steps")
+        raise _too_deep()
     return number
+
+
+def _too_deep() -> BtfError:
+    return BtfError(f"the kernel's type nests deeper than {MAX_STEPS} steps")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -172,17 +173,21 @@ class _Steps(dict[int, int]):
 
 
 def _walk(words: memoryview, records: dict[int, tuple[int, int]], start: int, fail: Fail) -> list[int]:
-    """The word number of each record.  Tight on purpose: once per type of vmlinux."""
+    """The word number of each record.  Tight on purpose: once per type of vmlinux.
+
+    Without looking for the end: the info word that is not there stops the walk, a third sooner.
+    """
     steps = _Steps(records)
     starts: list[int] = []
     add = starts.append
     infos = words[1:]
-    end = len(words)
     at = 0
-    while at < end - 1:
-        add(at)
-        at += steps[infos[at]]
-    if at != end:
+    with suppress(IndexError):
+        while True:
+            add(at)
+            at += steps[infos[at]]
+    starts.pop()
+    if at != len(words):
         raise _overrun(words, starts, at, records, start, fail)
     return starts
 

@@ -271,27 +271,33 @@ class Btf:
     def skip_modifiers(self, type_id: int) -> int:
         """The id behind const, volatile, restrict, type tags and typedefs."""
         for _ in range(MAX_CHAIN):
-            if self.kind(type_id) not in MODIFIERS:
+            if not type_id:
+                return 0
+            part, at, kind = self._record(type_id)
+            if kind not in MODIFIERS:
                 return type_id
-            type_id = self.type(type_id).size_or_type
+            type_id = part._parts.words[at + 2]
         raise self._endless(type_id)
 
     def resolve_size(self, type_id: int) -> int:
         """Size in bytes of a value of type ``type_id``; a pointer has 8."""
         count = 1
         for _ in range(MAX_CHAIN):
-            record = self.type(type_id)
-            if record.kind in _SIZED or record.kind is Kind.PTR:
-                size = POINTER_SIZE if record.kind is Kind.PTR else record.size_or_type
-                return self._bounded(size * count, type_id)
-            if record.kind is Kind.ARRAY:
+            if not type_id:
+                raise self._error("type 0 (void) has no size")
+            part, at, kind = self._record(type_id)
+            if kind in _SIZED:
+                return self._bounded(part._parts.words[at + 2] * count, type_id)
+            if kind is Kind.PTR:
+                return self._bounded(POINTER_SIZE * count, type_id)
+            if kind is Kind.ARRAY:
                 array = self.array(type_id)
                 count = self._bounded(count * array.length, type_id)
                 type_id = array.element_id
-            elif record.kind in _TRANSPARENT:
-                type_id = record.size_or_type
+            elif kind in _TRANSPARENT:
+                type_id = part._parts.words[at + 2]
             else:
-                raise self._error(f"type {type_id} ({record.kind.label}) has no size")
+                raise self._error(f"type {type_id} ({kind.label}) has no size")
         raise self._endless(type_id)
 
     def offset_of(self, type_id: int) -> int:
