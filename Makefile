@@ -6,11 +6,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check testdata bench clean
+.PHONY: help venv demo test check testdata bench fuzz clean
 
 help:
 	@echo 'bpfctl: load, attach, inspect eBPF'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # --- environment -----------------------------------------------------------------------------
 
@@ -56,14 +56,20 @@ check: $(READY) ## style, types, man pages, documents: no root, no kernel
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@MYPYPATH=tests $(BIN)/mypy --no-error-summary tests/netlab.py tests/conftest.py tests/demo.py
+	@MYPYPATH=tests $(BIN)/mypy --no-error-summary tests/netlab.py tests/conftest.py tests/demo.py \
+		tests/fuzz/*.py
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning $(MAN_PAGES) </dev/null; \
 		else echo "mandoc is not installed: man pages not linted"; fi
 	@$(if $(DOC_TESTS),$(BIN)/python -m pytest -q --no-header -p no:cacheprovider $(DOC_TESTS))
 	@echo "check: style, types and documents are fine"
 
-bench: bytecode ## start-up and batch speed against tc, ip and bare Python
-	@for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; echo; done
+bench: bench-startup bench-batch ## start-up and batch speed against tc, ip and bare Python
+
+bench-%: bytecode ## one of tests/bench: startup, batch, load ...
+	@$(BIN)/python tests/bench/$*.py
+
+fuzz: bytecode ## 200,000 broken objects, read and loaded without a kernel (no root; minutes)
+	@$(BIN)/python tests/fuzz/run.py
 
 clean: ## remove what can be made again (not testdata)
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

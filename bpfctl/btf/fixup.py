@@ -17,6 +17,7 @@ from bpfctl.errors import BtfError, printable
 # Their variables are not in the object: the loader gives them a place when it resolves the externs.
 EXTERN_SECTIONS = frozenset({".kconfig", ".ksyms"})
 
+_UINT32_MAX = 0xFFFFFFFF
 _WORDS = {"little": Struct("<I"), "big": Struct(">I")}
 
 
@@ -67,7 +68,9 @@ class _Image:
         self._word = _WORDS[btf.byte_order]
 
     def write(self, type_id: int, word: int, value: int) -> None:
-        """Set word number ``word`` of the record of ``type_id``."""
+        """Set word number ``word`` of the record of ``type_id``; BtfError for what no word holds."""
+        if not 0 <= value <= _UINT32_MAX:
+            raise _error(self.btf, type_id, f"a size or offset of {value:#x} bytes, past 4 GiB")
         self._word.pack_into(self.data, self.btf.offset_of(type_id) + word * WORD, value)
 
     def set_linkage(self, type_id: int, linkage: Linkage) -> None:

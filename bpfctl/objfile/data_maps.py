@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SECTION_TYPES = {".data": SHT_PROGBITS, ".rodata": SHT_PROGBITS, ".bss": SHT_NOBITS}
 _NAME_SIZE = BPF_OBJ_NAME_LEN - 1  # bytes of a kernel name, without its NUL
+_UINT32_MAX = 0xFFFFFFFF
 _LONGEST_PLAIN_SECTION = 7  # ``.rodata``
 
 
@@ -35,6 +36,8 @@ def is_data_section(section: SectionSpec) -> bool:
 
 
 def _data_map(elf: Elf, section: SectionSpec, btf: Btf | None) -> MapSpec:
+    if section.size > _UINT32_MAX:
+        raise elf.error(f"{section.size} bytes are more than a map's value holds", section=section.index)
     is_constant = section.name == ".rodata" or section.name.startswith(".rodata.")
     datasec = _find_datasec(btf, section.name)
     flags = MapFlag.RDONLY_PROG if is_constant else MapFlag(0)

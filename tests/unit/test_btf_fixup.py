@@ -28,6 +28,14 @@ def test_section_gets_size_and_offsets_in_order(byte_order: str) -> None:
     assert btf.linkage(first) is Linkage.GLOBAL
 
 
+@pytest.mark.parametrize(("size", "offset"), [(1 << 32, 0), (8, 1 << 32)])
+def test_sizes_and_offsets_past_4_gib_are_refused(size: int, offset: int) -> None:
+    b = BtfBuilder()
+    b.datasec(".bss", [(b.var("v", b.int()), 0, 4)])
+    with pytest.raises(BtfError, match="past 4 GiB"):
+        kernel_btf(b.btf(), section_sizes={".bss": size}, variables={"v": VariablePlace(offset, False)})
+
+
 def test_what_a_static_linker_filled_in_stays() -> None:
     b = BtfBuilder()
     var = b.var("v", b.int())

@@ -1,0 +1,109 @@
+"""What a broken object may do: be read, or end in an error of ours; quickly, and in little memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from bpfctl.cli.obj_records import describe
+from bpfctl.errors import BpfctlError
+from bpfctl.kernel import syscall
+from bpfctl.loader import LoadRequest, Transaction, load
+from bpfctl.loader.kernel_types import KernelTypes
+from bpfctl.objfile import ObjectSpec, read_object
+from bpfctl.objfile.reader import read_object_bytes
+from bpfctl.uapi import BPF_FS_MAGIC, Command, ProgramType
+
+TESTDATA = Path(__file__).parents[2] / "testdata"
+
+_MAKES_FD = {Command.MAP_CREATE, Command.PROG_LOAD, Command.BTF_LOAD, Command.LINK_CREATE}
+
+
+class AgreeableKernel(syscall.System):
+    """Says yes to everything and does nothing: what counts happens before the kernel is asked."""
+
+    def bpf(self, command: int, attr: bytearray) -> int:
+        if command in _MAKES_FD:
+            return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        if command in (Command.OBJ_GET, Command.MAP_LOOKUP_ELEM):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return 0
+
+    def mkdir(self, path: str, mode: int) -> None:
+        pass
+
+    rmdir = unlink = umount = lambda self, path: None  # type: ignore[assignment]
+
+    def symlink(self, target: str, path: str) -> None:
+        pass
+
+    def mount(self, source: str, target: str, kind: str | None, flags: int, data: str | None) -> None:
+        pass
+
+    def statfs_type(self, path: str) -> int:
+        return BPF_FS_MAGIC
+
+
+@contextmanager
+def agreeable_kernel() -> Iterator[None]:
+    """System calls go nowhere inside of the block."""
+    before = syscall.system
+    syscall.system = AgreeableKernel()
+    try:
+        yield
+    finally:
+        syscall.system = before
+
+
+def check(data: bytes) -> bool:
+    """Show and load ``data``; whether it could be loaded.  Any exception that is not ours passes through."""
+    loaded = False
+    with suppress(BpfctlError):
+        obj = read_object_bytes(data, path="fuzz.o")
+        for step in (_show, _load_all):
+            loaded = _survives(step, obj)
+    return loaded
+
+
+def _survives(step: Callable[[ObjectSpec], object], obj: ObjectSpec) -> bool:
+    try:
+        step(obj)
+    except BpfctlError:
+        return False
+    return True
+
+
+def _show(obj: ObjectSpec) -> None:
+    str(describe(obj))
+
+
+def _load_all(obj: ObjectSpec) -> None:
+    """All programs at once; those whose section says nothing of their type as what a command would say."""
+    if obj.byte_order != sys.byteorder:
+        return
+    for program_type in (None, ProgramType.XDP):
+        programs = obj.programs.values()
+        names = tuple(p.name for p in programs if (p.program_type is None) is (program_type is not None))
+        if names:
+            with Transaction() as transaction:
+                load(obj, LoadRequest(names, program_type), transaction, _types()).close()
+
+
+class _ObjectTypes(KernelTypes):
+    """Types of an object in the place of a kernel's, so that a run does not hang on this machine's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        btf = read_object(str(path)).btf
+        assert btf is not None
+        self._vmlinux = btf
+
+
+@cache
+def _types() -> KernelTypes:
+    return _ObjectTypes(TESTDATA / "core_user.bpf.o")
