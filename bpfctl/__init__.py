@@ -27,6 +27,7 @@ Where a change goes:
   a section name or map definition        objfile/sections.py, legacy_maps.py, btf_maps.py
   relocation and linking                  objfile/relocate.py, linker.py
   CO-RE                                   btf/core*.py, objfile/core.py, loader/kernel_types.py
+  typed values                            btf/values.py, scalars.py, aggregates.py; parts by path: paths.py
   which program a command means           objfile/select.py
   creating, reusing and pinning maps      loader/maps.py, reuse.py, pins.py
   a hook                                  attach/, its messages in kernel/rtnl_*.py

@@ -49,6 +49,16 @@ class UsageError(BpfctlError):
     """The command line cannot be understood."""
 
 
+class TypedValueError(BpfctlError):
+    """A value that does not fit its type: ``path`` of the field (``value.rate``), ``expected`` in words."""
+
+    def __init__(self, path: str, problem: str, expected: str) -> None:
+        self.path = path
+        self.expected = expected
+        where = f"{printable(path, 1024)}: " if path else ""
+        super().__init__(f"{where}{problem}; {expected} is wanted")
+
+
 class NotFoundError(BpfctlError):
     """What the user named (interface, program, map, pin, section) is not there."""
 
