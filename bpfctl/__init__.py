@@ -47,13 +47,16 @@ from bpfctl.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from bpfctl.api import (
+        LoadOptions,
         ObjectSource,
         attach_filter,
         attach_xdp,
         detach_xdp,
         load_program,
+        load_programs,
         pin_map,
         pin_program,
+        try_programs,
     )
     from bpfctl.attach.qdisc import add as add_qdisc
     from bpfctl.attach.qdisc import delete as delete_qdisc
@@ -77,6 +80,7 @@ _EXPORTS = {
     "INGRESS": "attach.tc:INGRESS",
     "BpfctlError": "errors:BpfctlError",
     "FilterRequest": "attach.tc:FilterRequest",
+    "LoadOptions": "api:LoadOptions",
     "LoadRequest": "loader:LoadRequest",
     "LoadedObject": "loader:LoadedObject",
     "MapInfo": "inventory.records:MapInfo",
@@ -100,10 +104,12 @@ _EXPORTS = {
     "list_qdiscs": "attach.qdisc:show",
     "load_object": "loader:load",
     "load_program": "api:load_program",
+    "load_programs": "api:load_programs",
     "open_elements": "inventory.elements:open_elements",
     "pin_map": "api:pin_map",
     "pin_program": "api:pin_program",
     "read_object": "objfile:read_object",
+    "try_programs": "api:try_programs",
 }
 
 __all__ = [
@@ -111,6 +117,7 @@ __all__ = [
     "INGRESS",
     "BpfctlError",
     "FilterRequest",
+    "LoadOptions",
     "LoadRequest",
     "LoadedObject",
     "MapInfo",
@@ -135,10 +142,12 @@ __all__ = [
     "list_qdiscs",
     "load_object",
     "load_program",
+    "load_programs",
     "open_elements",
     "pin_map",
     "pin_program",
     "read_object",
+    "try_programs",
 ]
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import ProgramInfo
-    from bpfctl.loader import Session, Transaction
+    from bpfctl.loader import LoadedObject, Session, Transaction
+    from bpfctl.loader.verdict import Verdict
+    from bpfctl.objfile import ObjectSpec
+    from bpfctl.objfile.spec import ProgramSpec
 
 _ANNOTATION_BYTES = 255  # CLS_BPF_NAME_LEN less its NUL (net/sched/cls_bpf.c)
 
@@ -137,27 +140,162 @@ def _index(device: str) -> int:
 # --- loading and pinning ---
 
 
+class LoadOptions(NamedTuple):
+    """What a command says of a load beside the object: it goes before what the object says.
+
+    ``program_type``, ``attach_type``: numbers; None: what the section's name says.  ``btf_path``: a file
+    of raw BTF, whose types stand for the kernel's in CO-RE.
+    """
+
+    program_type: int | None = None
+    attach_type: int | None = None
+    btf_path: str | None = None
+
+
 def load_program(
     source: ObjectSource,
     path: str,
     *,
-    program_type: int | None = None,
+    options: LoadOptions | None = None,
     session: Session | None = None,
     warn: Warn = _python_warning,
 ) -> ProgramInfo:
     """Load one program and pin it at ``path``; its maps are made, reused and pinned as the object says.
 
-    ``program_type`` overrides what the section's name says.  ``path`` may begin with ``m:``, which is
-    iproute2's folder of the bpffs.
+    ``path`` may begin with ``m:``, which is iproute2's folder of the bpffs.
     """
-    from bpfctl.inventory.listing import program_info
     from bpfctl.loader import Transaction
 
-    with Transaction() as transaction, ExitStack() as stack:
-        program = _open_source(source, program_type, transaction, stack, session)
-        _pass_on(program.warnings, warn)
-        _pin(program.fd, path, transaction)
-        return program_info(program.fd)
+    options = options or LoadOptions()
+    with ExitStack() as stack:
+        obj, session = _read(source, session, stack)
+        chosen = _choose(obj, source, options)
+        with Transaction() as transaction:
+            loaded = _load(obj, [chosen.name], source, options, session, warn, transaction)
+            return _pin_loaded(loaded.program(chosen.name).fd.number, path, transaction)
+
+
+def load_programs(
+    source: ObjectSource,
+    directory: str,
+    *,
+    options: LoadOptions | None = None,
+    session: Session | None = None,
+    warn: Warn = _python_warning,
+) -> list[ProgramInfo]:
+    """Load every program of an object and pin each at ``directory``/NAME; all or none.
+
+    Left out are those whose section's name begins with ``?``: the object says that they are not loaded
+    by default.  ``directory`` is made where it is missing, and may begin with ``m:``.
+    """
+    from bpfctl.loader import Transaction
+    from bpfctl.loader.pins import make_directories, new_pin_path
+    from bpfctl.objfile.select import default_programs
+
+    options = options or LoadOptions()
+    with ExitStack() as stack:
+        obj, session = _read(source, session, stack)
+        names = default_programs(obj, options.program_type)
+        with Transaction() as transaction:
+            loaded = _load(obj, names, source, options, session, warn, transaction)
+            idle = [spec for spec in obj.programs.values() if spec.name not in loaded.programs]
+            left_out = [printable(spec.name) for spec in idle if not spec.autoload]
+            if left_out:
+                warn(f"{obj.path}: not loaded by default, and left out: {', '.join(left_out)}")
+            elif not names:
+                warn(f"{obj.path}: the object holds no program, so nothing is pinned")
+            directory = new_pin_path(directory, transaction)
+            make_directories(directory, transaction)
+            return [
+                _pin_loaded(program.fd.number, f"{directory}/{program.name}", transaction)
+                for program in loaded.programs.values()
+            ]
+
+
+def try_programs(
+    source: ObjectSource,
+    *,
+    one: bool = False,
+    options: LoadOptions | None = None,
+    session: Session | None = None,
+) -> list[Verdict]:
+    """Load each program of an object alone and let go of it again: what does this kernel say to it?
+
+    All programs, those left out by default too, or the ``one`` that :func:`load_program` would load.
+    Nothing is pinned, no pin is used.
+    """
+    from bpfctl.loader.load import LoadRequest, kernel_types
+    from bpfctl.loader.verdict import verdicts
+    from bpfctl.objfile.select import loadable_programs
+
+    options = options or LoadOptions()
+    with ExitStack() as stack:
+        obj, session = _read(source, session, stack)
+        names = loadable_programs(obj, options.program_type)
+        if one or source.section is not None or source.program is not None:
+            names = [_choose(obj, source, options).name]
+        request = LoadRequest(
+            (),
+            options.program_type,
+            options.attach_type,
+            btf_path=options.btf_path,
+            verbose=source.verbose,
+        )
+        return list(verdicts(obj, names, request, kernel_types(obj, options.btf_path)))
+
+
+def _read(source: ObjectSource, session: Session | None, stack: ExitStack) -> tuple[ObjectSpec, Session]:
+    """The object of ``source``, and the session to load it in: the one given, else one of its own."""
+    if session is None:
+        from bpfctl.loader import Session
+
+        session = stack.enter_context(Session())
+    return session.read(source.path, source.maps_abi), session
+
+
+def _choose(obj: ObjectSpec, source: ObjectSource, options: LoadOptions) -> ProgramSpec:
+    from bpfctl.objfile.select import select_program
+
+    kind = options.program_type
+    return select_program(obj, kind, section=source.section, program=source.program)
+
+
+def _load(
+    obj: ObjectSpec,
+    names: list[str],
+    source: ObjectSource,
+    options: LoadOptions,
+    session: Session,
+    warn: Warn,
+    transaction: Transaction,
+) -> LoadedObject:
+    """Load programs ``names`` of ``obj``.
+
+    Maps with LIBBPF_PIN_BY_NAME are pinned in the root of the bpffs, where bpftool and libbpf have them.
+    """
+    from bpfctl.loader import LoadRequest
+    from bpfctl.loader.pins import bpffs_mount
+
+    by_name = any(spec.pins_by_name for spec in obj.maps.values())
+    request = LoadRequest(
+        tuple(names),
+        options.program_type,
+        options.attach_type,
+        pin_root=bpffs_mount(transaction) if by_name else None,
+        verbose=source.verbose,
+        btf_path=options.btf_path,
+    )
+    loaded = session.load(obj, request, transaction)
+    _pass_on([f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings, warn)
+    return loaded
+
+
+def _pin_loaded(fd: int, path: str, transaction: Transaction) -> ProgramInfo:
+    """Pin a program and say what it is."""
+    from bpfctl.inventory.listing import program_info
+
+    path = _pin(fd, path, transaction)
+    return program_info(fd)._replace(pinned=(path,))
 
 
 def pin_program(reference: Reference, path: str) -> None:
@@ -185,13 +323,14 @@ def resolved(reference: Reference) -> Reference:
     return reference._replace(value=resolve_pin_path(reference.value))
 
 
-def _pin(fd: int, path: str, transaction: Transaction) -> None:
+def _pin(fd: int, path: str, transaction: Transaction) -> str:
     from bpfctl.loader.pins import new_pin_path, pin
 
     path = new_pin_path(path, transaction)
     if not pin(fd, path, transaction):
         what = f"cannot pin to {printable(path, 4096)}"
         raise KernelError(what, call="BPF_OBJ_PIN", errno=errno.EEXIST, hint="another name, or rm it first")
+    return path
 
 
 # --- one program, from wherever it comes ---
@@ -221,12 +360,10 @@ def _open_source(
     if isinstance(source, Reference):
         fd = stack.enter_context(open_program(resolved(source)))
         return _OpenProgram(fd.number, _reference_annotation(source), [], frozenset)
-    from bpfctl.loader import LoadRequest, Session
+    from bpfctl.loader import LoadRequest
     from bpfctl.objfile.select import select_program
 
-    if session is None:
-        session = stack.enter_context(Session())
-    obj = session.read(source.path, source.maps_abi)
+    obj, session = _read(source, session, stack)
     chosen = select_program(obj, program_type, section=source.section, program=source.program)
     request = LoadRequest((chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose)
     loaded = session.load(obj, request, transaction)

@@ -134,7 +134,10 @@ class KernelError(BpfctlError):
 
 
 class VerifierError(KernelError):
-    """BPF_PROG_LOAD refused by the verifier: ``program``, ``section``, ``source`` and the whole ``log``."""
+    """BPF_PROG_LOAD refused by the verifier: ``program``, ``section``, ``source`` and the whole ``log``.
+
+    ``reason``: the line of the log that says why.
+    """
 
     def __init__(
         self,
@@ -144,6 +147,7 @@ class VerifierError(KernelError):
         section: str,
         source: str | None,
         log: str,
+        reason: str,
         errno: int,
         hint: str | None = None,
         details: tuple[str, ...] = (),
@@ -152,6 +156,7 @@ class VerifierError(KernelError):
         self.section = section
         self.source = source
         self.log = log
+        self.reason = reason
         super().__init__(message, call="BPF_PROG_LOAD", errno=errno, hint=hint, details=details)
 
 

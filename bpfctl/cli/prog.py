@@ -9,6 +9,7 @@ prog = Group(
     {
         "show": "bpfctl.cli.prog_show:show",
         "load": "bpfctl.cli.prog_load:load",
+        "loadall": "bpfctl.cli.prog_load:loadall",
         "pin": "bpfctl.cli.prog_load:pin",
     },
     grammar=(),

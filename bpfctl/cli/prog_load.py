@@ -1,46 +1,84 @@
-"""``prog load`` and ``prog pin``."""
+"""``prog load``, ``prog loadall`` and ``prog pin``."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
+from bpfctl.cli.grammar.load import KEYWORDS, LoadCommand, parse_load
 from bpfctl.cli.grammar.reference import parse_reference
-from bpfctl.cli.grammar.spec import parse_object, parse_options
-from bpfctl.cli.grammar.tokens import Tokens, unknown
-from bpfctl.uapi import ProgramType
+from bpfctl.cli.grammar.tokens import Tokens
 
+if TYPE_CHECKING:
+    from bpfctl.loader.verdict import Verdict
 
-@words_command(
-    "load",
-    "FILE PATH [ type TYPE ] [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]",
-    keywords="type sec program maps-abi verbose",
+_OPTIONS = (
+    "[ type TYPE ] [ attach TYPE ] [ btf FILE ]\n"
+    "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]"
 )
+
+
+@words_command("load", f"FILE {{ PATH | --verdict }} {_OPTIONS}", KEYWORDS)
 def load(app: App, words: list[str]) -> None:
     """Load a program of FILE and pin it at PATH, a name on a bpffs.
 
     Its type is what the section's name says, unless TYPE (xdp, sched_cls, ...) is given.  The maps are
-    made, reused and pinned as FILE says.  Nothing is attached.
+    made, reused and pinned as FILE says.  Nothing is attached.  With --verdict, only say whether the
+    kernel takes it.
     """
-    tokens = Tokens(words)
-    file = tokens.value("FILE")
-    path = tokens.value("PATH")
-    source = parse_object(file, tokens)
-    program_type = None
-    if tokens.take("type"):
-        program_type = _parse_type(tokens.value("TYPE"))
-        source = parse_options(tokens, source)
-    tokens.end()
-    record = api.load_program(source, path, program_type=program_type, session=app.session, warn=app.warn)
+    command = parse_load(words, "PATH")
+    if command.verdict:
+        _show_verdicts(app, command, one=True)
+        return
+    source, path, options, _ = command
+    record = api.load_program(source, path, options=options, session=app.session, warn=app.warn)
     if app.output.json:
         app.output.record(record, str)
 
 
-def _parse_type(word: str) -> int:
-    known = {kind.name.lower(): int(kind) for kind in ProgramType if kind}
-    if word not in known:
-        raise unknown(word, ", ".join(known))
-    return known[word]
+@words_command("loadall", f"FILE {{ DIRECTORY | --verdict }} {_OPTIONS}", KEYWORDS)
+def loadall(app: App, words: list[str]) -> None:
+    """Load all programs of FILE and pin each as DIRECTORY/NAME, or none of them.
+
+    Those in sections whose name begins with "?" are left out.  With --verdict, load each program alone,
+    those too, say what the kernel made of it, and keep nothing.
+    """
+    command = parse_load(words, "DIRECTORY")
+    if command.verdict:
+        _show_verdicts(app, command, one=False)
+        return
+    source, path, options, _ = command
+    records = api.load_programs(source, path, options=options, session=app.session, warn=app.warn)
+    if app.output.json:
+        app.output.records(records, str)
+
+
+def _show_verdicts(app: App, command: LoadCommand, *, one: bool) -> None:
+    from bpfctl.loader.verdict import failure
+
+    results = api.try_programs(command.source, one=one, options=command.options, session=app.session)
+    app.output.records(results, _verdict_text)
+    failed = failure(command.source.path, results)
+    if failed:
+        raise failed
+
+
+def _verdict_text(result: Verdict) -> str:
+    from bpfctl.errors import errno_text
+
+    head = f"{result.program}: {result.verdict}  section {result.section}"
+    head += f"  type {result.type}" if result.type else ""
+    head += "" if result.autoload else "  not loaded by default"
+    if result.verdict == "ok":
+        return f"{head}  tag {result.tag}  insns {result.insns}  verified {result.verified_insns}"
+    why = f"{result.stage}: {result.reason}"
+    if result.errno and result.stage == "verifier":
+        why += f" [{errno_text(result.errno)}]"
+    lines = [head, why]
+    lines += [f"at {result.source}"] if result.source else []
+    return "\n\t".join(lines)
 
 
 @words_command("pin", "{ id N | pinned PATH | name NAME | tag TAG } PATH", "id pinned name tag")

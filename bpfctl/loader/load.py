@@ -12,7 +12,7 @@ from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition
-from bpfctl.loader.pins import PinPlan, pin
+from bpfctl.loader.pins import NoPins, PinPlan, pin
 from bpfctl.loader.programs import ProgramRequest, check_native, load_program, request_type
 from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
@@ -33,7 +33,8 @@ class LoadRequest(NamedTuple):
     ``program_type``/``attach_type``: None takes them from the section name.  ``pin_root``: directory
     of LIBBPF_PIN_BY_NAME maps, None for iproute2's globals.  ``ifindex``: device to offload to.
     ``verbose``: show the verifier's log, on stderr.  ``btf_path``: a file of raw BTF, whose types stand for
-    the kernel's in CO-RE.
+    the kernel's in CO-RE.  ``trial``: nothing is to stay: the programs alone, without those that program
+    arrays are filled with; all maps are new, whatever is pinned, and none is pinned.
     """
 
     programs: tuple[str, ...]
@@ -43,6 +44,7 @@ class LoadRequest(NamedTuple):
     ifindex: int = 0
     verbose: bool = False
     btf_path: str | None = None
+    trial: bool = False
 
 
 class _RaceLostError(Exception):
@@ -88,28 +90,30 @@ def kernel_types(obj: ObjectSpec, btf_path: str | None) -> KernelTypes | None:
 def _load_once(
     loaded: LoadedObject, request: LoadRequest, transaction: Transaction, kernel: KernelTypes | None
 ) -> None:
-    specs = _programs_to_load(loaded.spec, request.programs)
-    loaded.warnings += _tail_call_warnings(loaded.spec)
+    specs = _programs_to_load(loaded.spec, request)
+    how = {spec.name: _program_request(spec, loaded.spec, specs[0], request) for spec in specs}
+    loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec)
     core = kernel.relocator(loaded.spec) if kernel else None
     linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
     loaded.warnings += kernel.new_warnings() if kernel else []
     _load_btf(loaded)
-    plan = PinPlan(loaded.spec, transaction, request.pin_root)
+    plan = NoPins() if request.trial else PinPlan(loaded.spec, transaction, request.pin_root)
     MapMaker(loaded, plan, request.ifindex).make_all()
     for spec in specs:
-        how = _program_request(spec, specs[0], request, loaded.spec.path)
-        _check_reused_arrays(loaded, how.program_type)
-        loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how)
+        _check_reused_arrays(loaded, how[spec.name].program_type)
+        loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how[spec.name])
+    if request.trial:
+        return
     _bind_constants(loaded)
     _fill_new_arrays(loaded)
     _pin_new(loaded, transaction)
     _fill_reused_arrays(loaded, transaction)
 
 
-def _programs_to_load(obj: ObjectSpec, names: tuple[str, ...]) -> list[ProgramSpec]:
+def _programs_to_load(obj: ObjectSpec, request: LoadRequest) -> list[ProgramSpec]:
     """The programs asked for, then those that go into program arrays, each once."""
-    wanted = dict.fromkeys(names)
-    for array in _program_arrays(obj):
+    wanted = dict.fromkeys(request.programs)
+    for array in _program_arrays(obj) if not request.trial else ():
         wanted.update(dict.fromkeys(target for _, target in _array_entries(obj, array)))
     missing = [name for name in wanted if name not in obj.programs]
     if missing:
@@ -152,14 +156,20 @@ def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
     return unreachable + emptied
 
 
-def _program_request(spec: ProgramSpec, main: ProgramSpec, request: LoadRequest, path: str) -> ProgramRequest:
+def _program_request(
+    spec: ProgramSpec, obj: ObjectSpec, main: ProgramSpec, request: LoadRequest
+) -> ProgramRequest:
     """How to load ``spec``.
 
     A section ``ID/KEY`` says nothing: its program gets type and attach type of the one that calls it,
     since a program array holds programs of one kind only (kernel/bpf/core.c, bpf_prog_map_compatible).
+    Asked for alone, it gets those of the object's first program.
     """
-    model = main if spec.tail_call else spec
-    program_type = request_type(model, path, request.program_type)
+    model = spec
+    if spec.tail_call:
+        callers = (program for program in obj.programs.values() if program.tail_call is None)
+        model = next(callers, main) if main.tail_call else main
+    program_type = request_type(model, obj.path, request.program_type)
     attach_type = request.attach_type
     if attach_type is None:
         # What the section says of its own type means nothing for another one.

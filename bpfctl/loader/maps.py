@@ -16,7 +16,7 @@ from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.explain import map_create_hint
 from bpfctl.loader.live import LoadedObject, Map
-from bpfctl.loader.pins import PinPlan
+from bpfctl.loader.pins import NoPins, PinPlan
 from bpfctl.loader.reuse import open_pinned_map
 from bpfctl.objfile.data_maps import data_map_kernel_name
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
@@ -49,7 +49,7 @@ _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 class MapMaker:
     """Makes the maps of one object.  ``ifindex``: device to offload to, or 0."""
 
-    def __init__(self, loaded: LoadedObject, plan: PinPlan, ifindex: int = 0) -> None:
+    def __init__(self, loaded: LoadedObject, plan: PinPlan | NoPins, ifindex: int = 0) -> None:
         self._loaded = loaded
         self._plan = plan
         self._ifindex = ifindex

@@ -133,17 +133,26 @@ class PinPlan:
         return "/".join(parts)
 
     def _make_below(self, directory: str) -> None:
-        """Make ``directory`` and those above it that are missing; all must lie on a bpffs."""
-        missing = []
-        while not os.path.isdir(directory):
-            missing.append(directory)
-            directory = os.path.dirname(directory)
-        if not bpffs.is_bpffs(directory):
-            raise BpfctlError(
-                f"{directory} is not on a bpffs", hint=f"mount -t bpf bpf {bpffs.wanted_mount()}"
-            )
-        for path in reversed(missing):
-            _make(path, self._transaction)
+        make_directories(directory, self._transaction)
+
+
+class NoPins:
+    """The plan of a load that is to leave nothing: every map is new and stays without a name."""
+
+    def path(self, spec: MapSpec) -> None:
+        """None, whatever ``spec`` asks for."""
+
+
+def make_directories(directory: str, transaction: Transaction) -> None:
+    """Make ``directory`` and those above it that are missing; all must lie on a bpffs."""
+    missing = []
+    while not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory) or "."
+    if not bpffs.is_bpffs(directory):
+        raise BpfctlError(f"{directory} is not on a bpffs", hint=f"mount -t bpf bpf {bpffs.wanted_mount()}")
+    for path in reversed(missing):
+        _make(path, transaction)
 
 
 def make_layout(transaction: Transaction) -> str:

@@ -135,10 +135,20 @@ def refusal(
         section=spec.section,
         source=str(source) if source else None,
         log=log,
+        reason=summary.lines[-1].strip() if summary.lines else "",
         errno=number,
         details=details,
         hint=_advice(summary.lines, whole),
     )
+
+
+def visited_instructions(log: str) -> int | None:
+    """How many instructions the verifier looked at before it refused: ``processed 12 insns (limit ...``."""
+    for line in reversed(log.splitlines()):
+        if line.startswith("processed "):
+            number = line.split()[1]
+            return int(number) if number.isdecimal() else None
+    return None
 
 
 def _advice(lines: tuple[str, ...], whole: bool) -> str | None:

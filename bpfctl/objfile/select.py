@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bpfctl.errors import AmbiguousError, NotFoundError, printable
+from bpfctl.objfile.programs import SUBPROGRAMS
 from bpfctl.objfile.spec import ObjectSpec, ProgramSpec
 from bpfctl.uapi import AttachType, ProgramType, type_name
 
@@ -40,6 +41,30 @@ def select_program(
             raise _not_found(obj, f'no program in a section "{printable(section)}"')
         return _only(obj, found, f'section "{printable(section)}" holds')
     return _by_default(obj, program_type)
+
+
+def loadable_programs(obj: ObjectSpec, program_type: int | None) -> list[str]:
+    """Names of all programs that could be loaded as ``program_type``, or as their sections say.
+
+    Functions of an object that holds nothing but ``.text`` are a library's, unless the type is given.
+    """
+    return [p.name for p in obj.programs.values() if program_type is not None or p.section != SUBPROGRAMS]
+
+
+def default_programs(obj: ObjectSpec, program_type: int | None) -> list[str]:
+    """Names of the programs that a load of the whole object is about; none for a library.
+
+    Not those of ``ID/KEY`` sections, which come along with the program array that they go into, and not
+    those that the object leaves out by default: NotFoundError when there are only such.
+    """
+    names = loadable_programs(obj, program_type)
+    found = [name for name in names if obj.programs[name].autoload and not obj.programs[name].tail_call]
+    if names and not found:
+        raise NotFoundError(
+            f"{obj.path}: no program is loaded by default",
+            hint=f"`prog load` with program NAME loads one: {_listed([printable(name) for name in names])}",
+        )
+    return found
 
 
 def _by_name(obj: ObjectSpec, name: str, section: str | None) -> ProgramSpec:

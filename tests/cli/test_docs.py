@@ -30,6 +30,7 @@ from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory import records
 from bpfctl.kernel import syscall
+from bpfctl.loader import verdict
 
 SOURCE = Path(bpfctl.cli.__file__).parent
 
@@ -40,13 +41,14 @@ WORDS = {
     "grammar/qdisc.py": ("qdisc",),
     "grammar/spec.py": ("link", "filter"),
     "map_elements.py": ("map",),
-    "prog_load.py": ("prog",),
+    "grammar/load.py": ("prog",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself
 RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl.8", "bpfctl version", "", VersionInfo),
-    ("bpfctl-prog.8", "", "", records.ProgramInfo),
-    ("bpfctl-prog.8", "", "pids[].", records.Process),
+    ("bpfctl-prog.8", "Programs", "", records.ProgramInfo),
+    ("bpfctl-prog.8", "Programs", "pids[].", records.Process),
+    ("bpfctl-prog.8", "Verdicts", "", verdict.Verdict),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
     ("bpfctl-obj.8", "", "", obj_records.ObjectRecord),

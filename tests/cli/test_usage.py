@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from runner import Cli
 
-from bpfctl.uapi import ProgramType
+from bpfctl.uapi import AttachType, ProgramType
 
 OBJECTS = "link, qdisc, filter, prog, map, obj, completion, version"
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
+ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
 INCOMPLETE = "Command line is not complete"
 
 MISTAKES = [
@@ -18,7 +19,7 @@ MISTAKES = [
     ("pro", 'Object "pro" is unknown', f"known here: {OBJECTS}"),
     ("obj", INCOMPLETE, "known here: show"),
     ("link add v0", 'Command "add" is unknown', "known here: set, show"),
-    ("prog sho", 'Command "sho" is unknown', "known here: show, load, pin"),
+    ("prog sho", 'Command "sho" is unknown', "known here: show, load, loadall, pin"),
     ("-x", 'Option "-x" is unknown, try "bpfctl -help"', None),
     ("-n", 'Option "-n" requires an argument', None),
     ("-batch /no/such/file", "cannot open the batch file /no/such/file: No such file or directory", None),
@@ -97,6 +98,14 @@ MISTAKES = [
     ("map dump tag 0123456789abcdef", "a map has no tag: name it by id, pinned or name", None),
     ("map dump", f"{INCOMPLETE}: id, pinned, name or tag is missing", 'try "help"'),
     ("prog load x.o /p type nope", 'What is "nope"?', f"known here: {PROGRAM_TYPES}"),
+    ("prog load x.o", f"{INCOMPLETE}: PATH is missing", 'try "help"'),
+    ("prog loadall x.o type xdp", f"{INCOMPLETE}: DIRECTORY is missing", 'try "help"'),
+    ("prog load x.o /p attach nope", 'What is "nope"?', f"known here: {ATTACH_TYPES}"),
+    (
+        "prog loadall x.o /p pinned /q",
+        'What is "pinned"?',
+        "known here: type, attach, btf, verdict, sec, program, maps-abi, verbose",
+    ),
     # objects
     ("obj show /no/such.o", "cannot read object file /no/such.o: No such file or directory (ENOENT)", None),
     ("obj show /dev/null", "cannot read object file /dev/null: not a regular file", None),

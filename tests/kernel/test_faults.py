@@ -60,6 +60,7 @@ COMMANDS = (
     Command("tc-map-in-map", tc("replace", "map_in_map_legacy", "sec", "classifier")),
     Command("tc-btf-maps", tc("replace", "proto_report", "sec", "tc")),
 )
+LOADALL = Command("loadall", ("prog", "loadall", TESTDATA / "two_in_section.bpf.o", "m:all"))
 
 
 class Place:
@@ -117,7 +118,7 @@ def undisturbed(place: Place, command: Command) -> tuple[State, State, int]:
     return before, after, len(outcome.calls)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [*COMMANDS, LOADALL], ids=lambda command: command.name)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOBUFS, errno.EPERM], ids=errno.errorcode.get)
 def test_each_call_fails_in_turn(place: Place, command: Command, number: int) -> None:
     before, after, calls = undisturbed(place, command)

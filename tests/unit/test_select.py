@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpfctl.errors import AmbiguousError, BpfctlError, NotFoundError
-from bpfctl.objfile.select import select_program
+from bpfctl.objfile.select import default_programs, loadable_programs, select_program
 from bpfctl.objfile.spec import FunctionSpec, ObjectSpec, ProgramSpec, TailCall
 from bpfctl.uapi import AttachType, ProgramType
 
@@ -168,3 +168,18 @@ def test_default_section_of_an_object_on_disk() -> None:
 
     path = Path(__file__).parents[2] / "testdata" / "tc_pass.bpf.o"
     assert select_program(read_object(str(path)), CLS).section == "classifier"
+
+
+LIBRARY = spec(program("helper", ".text", None))
+
+
+def test_programs_of_a_whole_object() -> None:
+    assert default_programs(MIXED, None) == ["drop", "on_map", "in_", "out", "old"]
+    assert loadable_programs(MIXED, None) == list(MIXED.programs)
+    assert default_programs(LIBRARY, None) == []
+    assert default_programs(LIBRARY, XDP) == ["helper"]
+
+
+def test_a_whole_object_of_programs_off_by_default() -> None:
+    with pytest.raises(NotFoundError, match="no program is loaded by default"):
+        default_programs(spec(program("maybe", "xdp", XDP, autoload=False)), None)

@@ -36,6 +36,11 @@ class Tokens:
     def __bool__(self) -> bool:
         return self._next < self._end
 
+    @property
+    def position(self) -> int:
+        """How many words have been read."""
+        return self._next
+
     def peek(self) -> str:
         """The next word; "" at the end."""
         return self._words[self._next]

@@ -1,0 +1,84 @@
+"""The words of ``prog load`` and ``prog loadall``: bpftool's, in any order, and those of iproute2's SPEC.
+
+FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ btf FILE ] [ verdict ] OPTS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bpfctl.api import LoadOptions, ObjectSource
+from bpfctl.cli.grammar.spec import parse_options
+from bpfctl.cli.grammar.tokens import Tokens, unknown
+from bpfctl.errors import UsageError
+from bpfctl.objfile.sections import section_kind
+from bpfctl.uapi import AttachType, ProgramType
+
+KEYWORDS = "type attach btf verdict sec program maps-abi verbose"
+_DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
+
+
+class LoadCommand(NamedTuple):
+    """``path``: where to pin; "" with ``verdict``, which pins nothing."""
+
+    source: ObjectSource
+    path: str
+    options: LoadOptions
+    verdict: bool
+
+
+def parse_load(words: Sequence[str], what: str) -> LoadCommand:
+    """The words after the command; ``what`` PATH is called."""
+    tokens = Tokens([_undashed(word) for word in words])
+    source = ObjectSource(_file(tokens))
+    path = tokens.next() if tokens and tokens.peek() not in KEYWORDS.split() else ""
+    options, verdict = LoadOptions(), False
+    while tokens:
+        before = tokens.position
+        if tokens.take("type"):
+            options = _with_type(options, tokens.value("TYPE"))
+        elif tokens.take("attach"):
+            options = options._replace(attach_type=_attach_type(tokens.value("TYPE")))
+        elif tokens.take("btf", "kernel_btf"):
+            options = options._replace(btf_path=tokens.value("FILE"))
+        elif tokens.take("verdict"):
+            verdict = True
+        else:
+            source = parse_options(tokens, source)
+        if tokens.position == before:
+            raise unknown(tokens.peek(), ", ".join(KEYWORDS.split()))
+    if not path and not verdict:
+        raise UsageError(f"Command line is not complete: {what} is missing", hint='try "help"')
+    return LoadCommand(source, path, options, verdict)
+
+
+def _undashed(word: str) -> str:
+    bare = word.lstrip("-")
+    return bare if bare in _DASHED and word.startswith("-") else word
+
+
+def _file(tokens: Tokens) -> str:
+    path = tokens.value("FILE")
+    if not path:
+        raise UsageError('Illegal object file ""')
+    return path
+
+
+def _with_type(options: LoadOptions, word: str) -> LoadOptions:
+    """A section's name also says the attach type, as for bpftool; the kernel's name of a type does not."""
+    kind = section_kind(word)
+    if kind.program_type is not None:
+        attach = kind.attach_type if options.attach_type is None else options.attach_type
+        return options._replace(program_type=kind.program_type, attach_type=attach)
+    known = {kind.name.lower(): int(kind) for kind in ProgramType if kind}
+    if word not in known:
+        raise unknown(word, ", ".join(known))
+    return options._replace(program_type=known[word])
+
+
+def _attach_type(word: str) -> int:
+    known = {kind.name.lower(): int(kind) for kind in AttachType}
+    if word not in known:
+        raise unknown(word, ", ".join(known))
+    return known[word]
