@@ -34,6 +34,7 @@ Where a change goes:
   what show and dump know                 inventory/
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py
+  a fallback for older kernels            kernel/probe.py has the evidence for it
 
 The left column runs anywhere, on hostile files too; the right one knows nothing of ELF and raises plain
 ``OSError``, which the verbs translate.
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from bpfctl.attach.xdp import list_interfaces
     from bpfctl.errors import BpfctlError
     from bpfctl.inventory.elements import open_elements
+    from bpfctl.inventory.features import Features, probe_features
     from bpfctl.inventory.listing import find_map, find_program, list_maps, list_programs
     from bpfctl.inventory.records import MapInfo, ProgramInfo
     from bpfctl.inventory.reference import Reference
@@ -79,6 +81,7 @@ _EXPORTS = {
     "EGRESS": "attach.tc:EGRESS",
     "INGRESS": "attach.tc:INGRESS",
     "BpfctlError": "errors:BpfctlError",
+    "Features": "inventory.features:Features",
     "FilterRequest": "attach.tc:FilterRequest",
     "LoadOptions": "api:LoadOptions",
     "LoadRequest": "loader:LoadRequest",
@@ -108,6 +111,7 @@ _EXPORTS = {
     "open_elements": "inventory.elements:open_elements",
     "pin_map": "api:pin_map",
     "pin_program": "api:pin_program",
+    "probe_features": "inventory.features:probe_features",
     "read_object": "objfile:read_object",
     "try_programs": "api:try_programs",
 }
@@ -116,6 +120,7 @@ __all__ = [
     "EGRESS",
     "INGRESS",
     "BpfctlError",
+    "Features",
     "FilterRequest",
     "LoadOptions",
     "LoadRequest",
@@ -146,6 +151,7 @@ __all__ = [
     "open_elements",
     "pin_map",
     "pin_program",
+    "probe_features",
     "read_object",
     "try_programs",
 ]

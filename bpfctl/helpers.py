@@ -49,6 +49,8 @@ cgrp_storage_get cgrp_storage_delete
 """
 _NAMES = _WORDS.split()
 
+HELPER_COUNT = len(_NAMES)  # as __BPF_FUNC_MAX_ID: one more than the last number
+
 
 def helper_name(number: int) -> str | None:
     """``bpf_map_lookup_elem`` for 1; None for a number that no helper has.

@@ -37,6 +37,7 @@ ROOT = Group(
         "prog": "bpfctl.cli.prog:prog",
         "map": "bpfctl.cli.map:map_",
         "obj": "bpfctl.cli.obj:obj",
+        "feature": "bpfctl.cli.feature:feature",
         "completion": "bpfctl.cli.completion:completion",
         "version": "bpfctl.cli.version:version",
     },

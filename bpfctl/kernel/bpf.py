@@ -110,47 +110,67 @@ def prog_load(attributes: ProgAttributes, log: VerifierLog | None = None) -> int
 
     ENOSPC with a log means that the buffer was too small; see ``VerifierLog.true_size``.
     """
-    a = attributes
-    code, license_ = bytearray(a.code), bytearray(a.license.encode() + b"\0")
-    func_info, line_info = bytearray(a.func_info), bytearray(a.line_info)
-    fds = bytearray(struct.pack(f"={len(a.fd_array)}i", *a.fd_array))
-    text = bytearray(log.size if log else 0)
-    attr = bytearray(
-        _PROG_LOAD.pack(
-            a.prog_type,
-            len(code) // 8,
-            address(code),
-            address(license_),
-            log.level if log else 0,
-            len(text),
-            address(text),
-            a.kern_version,
-            a.flags,
-            object_name(a.name),
-            a.ifindex,
-            a.expected_attach_type,
-            a.btf_fd,
-            a.func_info_size if func_info else 0,
-            address(func_info),
-            len(func_info) // a.func_info_size if func_info else 0,
-            a.line_info_size if line_info else 0,
-            address(line_info),
-            len(line_info) // a.line_info_size if line_info else 0,
-            a.attach_btf_id,
-            a.attach_fd,
-            0,  # core_relo_cnt: CO-RE is resolved before loading
-            address(fds),
-            0,
-            0,
-            0,
-            0,
-        )
-    )
+    load = PreparedLoad(attributes, log)
     try:
-        return _retry_again(Command.PROG_LOAD, attr)
+        return load()
     finally:
         if log:
-            log._take(text, struct.unpack_from("=I", attr, _PROG_LOAD_TRUE_SIZE)[0])
+            log._take(load.log, load.true_size)
+
+
+class PreparedLoad:
+    """A BPF_PROG_LOAD, to be called once or, with other bytes in ``code`` each time, often.
+
+    ``code`` and ``log``: the buffers that the kernel reads and writes; they keep their length.
+    """
+
+    def __init__(self, attributes: ProgAttributes, log: VerifierLog | None = None) -> None:
+        a = attributes
+        self.code, license_ = bytearray(a.code), bytearray(a.license.encode() + b"\0")
+        func_info, line_info = bytearray(a.func_info), bytearray(a.line_info)
+        fds = bytearray(struct.pack(f"={len(a.fd_array)}i", *a.fd_array))
+        self.log = bytearray(log.size if log else 0)
+        self._held = (license_, func_info, line_info, fds)
+        self._attr = bytearray(
+            _PROG_LOAD.pack(
+                a.prog_type,
+                len(self.code) // 8,
+                address(self.code),
+                address(license_),
+                log.level if log else 0,
+                len(self.log),
+                address(self.log),
+                a.kern_version,
+                a.flags,
+                object_name(a.name),
+                a.ifindex,
+                a.expected_attach_type,
+                a.btf_fd,
+                a.func_info_size if func_info else 0,
+                address(func_info),
+                len(func_info) // a.func_info_size if func_info else 0,
+                a.line_info_size if line_info else 0,
+                address(line_info),
+                len(line_info) // a.line_info_size if line_info else 0,
+                a.attach_btf_id,
+                a.attach_fd,
+                0,  # core_relo_cnt: CO-RE is resolved before loading
+                address(fds),
+                0,
+                0,
+                0,
+                0,
+            )
+        )
+
+    def __call__(self) -> int:
+        """The new program's fd."""
+        return _retry_again(Command.PROG_LOAD, self._attr)
+
+    @property
+    def true_size(self) -> int:
+        """Bytes that the whole log of the last call takes; 0 before Linux 6.4."""
+        return int(struct.unpack_from("=I", self._attr, _PROG_LOAD_TRUE_SIZE)[0])
 
 
 def _retry_again(command: Command, attr: bytearray) -> int:

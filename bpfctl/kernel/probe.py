@@ -54,7 +54,7 @@ class Feature:
             try:
                 self._answer = self._ask()
             except OSError as error:  # something that the probe needs first
-                self._answer = None if error.errno in _NO_ANSWER else False
+                self._answer = None if no_answer(error) else False
         return self._answer
 
     def missing(self) -> bool:
@@ -76,6 +76,11 @@ def _feature(name: str, since: str, meaning: str) -> Callable[[Callable[[], bool
 # --- tools of the probes ---------------------------------------------------------------------------
 
 
+def no_answer(error: OSError) -> bool:
+    """True for an error that says nothing of the kernel's abilities."""
+    return error.errno in _NO_ANSWER
+
+
 def refusal_of(call: Callable[[], object]) -> int:
     """The errno with which the kernel refuses ``call``, 0 when it does not.
 
@@ -90,7 +95,7 @@ def refusal_of(call: Callable[[], object]) -> int:
                 raise
             call()
     except OSError as error:
-        if error.errno in _NO_ANSWER or error.errno is None:
+        if error.errno is None or no_answer(error):
             raise
         return error.errno
     return 0

@@ -56,6 +56,16 @@ def machine() -> str:
     return os.uname().machine
 
 
+def release() -> str:
+    """As ``uname -r``."""
+    return os.uname().release
+
+
+def page_size() -> int:
+    """Bytes of a page."""
+    return os.sysconf("SC_PAGE_SIZE")
+
+
 def _check(result: int, path: str | None = None) -> int:
     if result < 0:
         number = ctypes.get_errno()

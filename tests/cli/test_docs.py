@@ -28,7 +28,7 @@ from bpfctl.cli.command import Command, Group
 from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
-from bpfctl.inventory import records
+from bpfctl.inventory import features, records
 from bpfctl.kernel import syscall
 from bpfctl.loader import verdict
 
@@ -40,6 +40,7 @@ WORDS = {
     "grammar/link.py": ("link",),
     "grammar/qdisc.py": ("qdisc",),
     "grammar/spec.py": ("link", "filter"),
+    "feature_probe.py": ("feature",),
     "map_elements.py": ("map",),
     "grammar/load.py": ("prog",),
 }
@@ -59,6 +60,10 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-obj.8", "", "relocations[].", obj_records.RelocationRecord),
     ("bpfctl-obj.8", "", "externs[].", obj_records.ExternRecord),
     ("bpfctl-obj.8", "", "btf.", obj_records.BtfRecord),
+    ("bpfctl-feature.8", "", "", features.Features),
+    ("bpfctl-feature.8", "", "prog_types[].", features.TypeFeature),
+    ("bpfctl-feature.8", "", "helpers[].", features.HelperFeature),
+    ("bpfctl-feature.8", "", "misc[].", features.MiscFeature),
 ]
 
 
@@ -190,7 +195,7 @@ def test_keys_of_a_record_are_in_the_manual(page: str, subsection: str, prefix: 
     assert documented == fields
 
 
-@pytest.mark.parametrize("module", [records, obj_records], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [records, obj_records, features], ids=lambda module: module.__name__)
 def test_no_record_is_left_out(module: types.ModuleType) -> None:
     defined = {
         member

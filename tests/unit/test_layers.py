@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bpfctl"
 
 LEAVES = {"errors", "uapi"}
-LEFT = LEAVES | {"btf", "helpers", "insn", "objfile"}
+LEFT = LEAVES | {"btf", "helpers", "insn", "objfile", "since"}
 VERBS = {"attach", "inventory", "loader"}
 
 # room -> the rooms that it may import; a room is a module or package directly under bpfctl
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "uapi": set(),
     "errors": {"uapi"},
     "helpers": {"uapi"},
+    "since": set(),
     "insn": LEAVES | {"helpers"},
     "btf": LEAVES | {"insn"},
     "objfile": LEAVES | {"btf", "insn"},
