@@ -66,6 +66,13 @@ class SlotRecord(NamedTuple):
     target: str
 
 
+class FunctionRecord(NamedTuple):
+    """A function pointer of a struct_ops map, and the program that it is set to."""
+
+    member: str
+    program: str
+
+
 class MapRecord(NamedTuple):
     """A map definition.  Sizes in bytes; ``id`` to ``inner_map_idx`` are of legacy definitions."""
 
@@ -92,6 +99,8 @@ class MapRecord(NamedTuple):
     slots: tuple[SlotRecord, ...]
     data_size: int | None
     frozen: bool | None
+    functions: tuple[FunctionRecord, ...] | None
+    autocreate: bool | None
 
 
 class RelocationRecord(NamedTuple):
@@ -199,6 +208,7 @@ def _program(obj: ObjectSpec, program: ProgramSpec, linked: dict[str, LinkedProg
 def _map(obj: ObjectSpec, spec: MapSpec) -> MapRecord:
     is_legacy = spec.origin is MapOrigin.LEGACY
     is_data = spec.origin is MapOrigin.DATA
+    is_struct_ops = spec.origin is MapOrigin.STRUCT_OPS
     return MapRecord(
         name=spec.name,
         section=spec.section,
@@ -223,6 +233,8 @@ def _map(obj: ObjectSpec, spec: MapSpec) -> MapRecord:
         slots=tuple(SlotRecord(*slot) for slot in spec.slots),
         data_size=len(spec.data) if spec.data is not None else None,
         frozen=spec.frozen if is_data else None,
+        functions=tuple(FunctionRecord(*f) for f in spec.functions) if is_struct_ops else None,
+        autocreate=spec.autocreate if is_struct_ops else None,
     )
 
 

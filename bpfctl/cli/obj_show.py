@@ -91,9 +91,12 @@ def _map(record: MapRecord, label: str = "") -> str:
     fields = ("map_extra", "numa_node", "id", "inner_id", "inner_idx", "inner_map_idx", "data_size")
     rest += [f"{name} {getattr(record, name)}" for name in fields if getattr(record, name) is not None]
     rest += ["frozen"] if record.frozen else []
+    rest += ["not made by default"] if record.autocreate is False else []
     lines.append("  ".join(rest))
     if record.slots:
         lines.append("slots " + ", ".join(f"[{key}] = {target}" for key, target in record.slots))
+    if record.functions:
+        lines.append("functions " + ", ".join(f".{member} = {name}" for member, name in record.functions))
     if record.inner:
         lines += _map(record.inner, "inner ").splitlines()
     return "\n  ".join(lines)

@@ -241,6 +241,24 @@ def prog_bind_map(prog_fd: int, map_fd: int) -> None:
     syscall.system.bpf(Command.PROG_BIND_MAP, bytearray(struct.pack("=3I", prog_fd, map_fd, 0)))
 
 
+# --- links ---
+
+
+def link_create(fd: int, target: int, attach_type: int, flags: int = 0, options: bytes = b"") -> int:
+    """BPF_LINK_CREATE: a link's fd.  ``fd``: a program, or a struct_ops map; ``target``: what it hooks into.
+
+    ``options``: the bytes that follow ``flags`` in the attribute, as the attach type defines them.
+    """
+    attr = bytearray(struct.pack("=4I", fd, target, attach_type, flags) + options)
+    return syscall.system.bpf(Command.LINK_CREATE, attr)
+
+
+def link_update(link_fd: int, new_fd: int, flags: int = 0, old_fd: int = 0) -> None:
+    """BPF_LINK_UPDATE: another program, or struct_ops map, takes the place of the one in the link."""
+    attr = bytearray(struct.pack("=4I", link_fd, new_fd, flags, old_fd))
+    syscall.system.bpf(Command.LINK_UPDATE, attr)
+
+
 # --- bpffs ---
 
 

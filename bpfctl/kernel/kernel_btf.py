@@ -30,10 +30,11 @@ _MAGIC = (b"\x9f\xeb", b"\xeb\x9f")
 
 
 class BtfSource(NamedTuple):
-    """BTF bytes and where they came from: a path, or a module's name."""
+    """BTF bytes and where they came from: a path, or a module's name and the id of its BTF."""
 
     name: str
     data: bytes | mmap
+    id: int = 0
 
 
 def vmlinux() -> BtfSource:
@@ -70,7 +71,7 @@ def modules() -> Iterator[BtfSource]:
                 with Fd(bpf.get_fd_by_id(Command.BTF_GET_FD_BY_ID, number)) as fd:
                     found = info.btf_info(fd.number)
                     if found.kernel_btf and found.name != "vmlinux":
-                        yield BtfSource(found.name, info.btf_bytes(fd.number, found.size))
+                        yield BtfSource(found.name, info.btf_bytes(fd.number, found.size), number)
             except FileNotFoundError:
                 continue  # unloaded since
     except PermissionError:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bpfctl.errors import NotFoundError
 from bpfctl.kernel import info
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
 
+if TYPE_CHECKING:
+    from bpfctl.loader.struct_ops import FittedMap
+
 
 @dataclass(slots=True)
 class Map:
-    """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there before."""
+    """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there before.
+
+    ``value``: of a struct_ops map, what it is registered with.
+    """
 
     spec: MapSpec
     fd: Fd
     pin_path: str | None = None
     reused: bool = False
+    value: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +56,7 @@ class LoadedObject:
     maps: dict[str, Map] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     btf: Fd | None = None
+    struct_ops: dict[str, FittedMap] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def program(self, name: str) -> Program:
@@ -69,6 +78,9 @@ class LoadedObject:
             program.fd.close()
         if self.btf:
             self.btf.close()
+        for fitted in self.struct_ops.values():
+            if fitted.btf:
+                fitted.btf.close()
 
     def __enter__(self) -> LoadedObject:
         return self

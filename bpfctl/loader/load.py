@@ -18,7 +18,8 @@ from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
-from bpfctl.uapi import Command, MapType
+from bpfctl.objfile.struct_ops import maps_to_make as struct_ops_maps
+from bpfctl.uapi import Command, MapType, ProgramType
 
 if TYPE_CHECKING:
     from bpfctl.loader.kernel_types import KernelTypes
@@ -79,8 +80,9 @@ def load(
 
 
 def kernel_types(obj: ObjectSpec, btf_path: str | None) -> KernelTypes | None:
-    """What CO-RE relocations of ``obj`` are answered from, still unopened; None when there are none."""
-    if obj.btf_ext is None or not obj.btf_ext.core_relocations.sections:
+    """What ``obj`` asks the kernel's types for, still unopened; None for an object that asks nothing."""
+    has_core = obj.btf_ext is not None and bool(obj.btf_ext.core_relocations.sections)
+    if not has_core and not _has_struct_ops(obj):
         return None
     from bpfctl.loader.kernel_types import KernelTypes
 
@@ -91,7 +93,8 @@ def _load_once(
     loaded: LoadedObject, request: LoadRequest, transaction: Transaction, kernel: KernelTypes | None
 ) -> None:
     specs = _programs_to_load(loaded.spec, request)
-    how = {spec.name: _program_request(spec, loaded.spec, specs[0], request) for spec in specs}
+    _fit_struct_ops(loaded, request.programs, kernel)
+    how = {spec.name: _program_request(spec, loaded, specs[0], request) for spec in specs}
     loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec)
     core = kernel.relocator(loaded.spec) if kernel else None
     linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
@@ -106,15 +109,18 @@ def _load_once(
         return
     _bind_constants(loaded)
     _fill_new_arrays(loaded)
+    _fill_struct_ops(loaded)
     _pin_new(loaded, transaction)
     _fill_reused_arrays(loaded, transaction)
 
 
 def _programs_to_load(obj: ObjectSpec, request: LoadRequest) -> list[ProgramSpec]:
-    """The programs asked for, then those that go into program arrays, each once."""
+    """The programs asked for, then those that go into program arrays and struct_ops maps, each once."""
     wanted = dict.fromkeys(request.programs)
     for array in _program_arrays(obj) if not request.trial else ():
         wanted.update(dict.fromkeys(target for _, target in _array_entries(obj, array)))
+    for spec in struct_ops_maps(obj, request.programs) if not request.trial else ():
+        wanted.update(dict.fromkeys(function.program for function in spec.functions))
     missing = [name for name in wanted if name not in obj.programs]
     if missing:
         raise NotFoundError(f"{obj.path}: no program {printable(missing[0])} in the object")
@@ -157,7 +163,7 @@ def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
 
 
 def _program_request(
-    spec: ProgramSpec, obj: ObjectSpec, main: ProgramSpec, request: LoadRequest
+    spec: ProgramSpec, loaded: LoadedObject, main: ProgramSpec, request: LoadRequest
 ) -> ProgramRequest:
     """How to load ``spec``.
 
@@ -165,7 +171,7 @@ def _program_request(
     since a program array holds programs of one kind only (kernel/bpf/core.c, bpf_prog_map_compatible).
     Asked for alone, it gets those of the object's first program.
     """
-    model = spec
+    model, obj = spec, loaded.spec
     if spec.tail_call:
         callers = (program for program in obj.programs.values() if program.tail_call is None)
         model = next(callers, main) if main.tail_call else main
@@ -174,19 +180,52 @@ def _program_request(
     if attach_type is None:
         # What the section says of its own type means nothing for another one.
         attach_type = model.attach_type if program_type == model.program_type else 0
-    return ProgramRequest(
+    how = ProgramRequest(
         program_type, attach_type, model.attach_type_optional, request.ifindex, request.verbose
+    )
+    return _for_struct_ops(how, spec, loaded) if program_type == ProgramType.STRUCT_OPS else how
+
+
+def _for_struct_ops(how: ProgramRequest, spec: ProgramSpec, loaded: LoadedObject) -> ProgramRequest:
+    """A struct_ops program is for one member of one of the kernel's structs."""
+    from bpfctl.loader.struct_ops import program_target
+
+    target = program_target(loaded, spec)
+    return how._replace(
+        attach_type=target.member_index, attach_btf_id=target.attach_btf_id, attach_fd=target.btf_fd
     )
 
 
+def _has_struct_ops(obj: ObjectSpec) -> bool:
+    return any(spec.origin is MapOrigin.STRUCT_OPS for spec in obj.maps.values())
+
+
+def _fit_struct_ops(loaded: LoadedObject, programs: tuple[str, ...], kernel: KernelTypes | None) -> None:
+    specs = struct_ops_maps(loaded.spec, programs)
+    if specs and kernel:
+        from bpfctl.loader.struct_ops import fit
+
+        fit(loaded, specs, kernel.running)
+
+
+def _fill_struct_ops(loaded: LoadedObject) -> None:
+    if loaded.struct_ops:
+        from bpfctl.loader.struct_ops import fill_values
+
+        fill_values(loaded)
+
+
 def _load_btf(loaded: LoadedObject) -> None:
-    """Give the kernel the object's BTF; without it programs load too, so a refusal is a warning."""
+    """Give the kernel the object's BTF; all but struct_ops maps works without, so a refusal is a warning."""
     data = kernel_btf(loaded.spec)
     if data is None:
         return
     try:
         loaded.btf = Fd(bpf.btf_load(data))
     except OSError as error:
+        if _has_struct_ops(loaded.spec):
+            what = f"{loaded.spec.path}: the kernel refused the BTF, which struct_ops maps need"
+            raise KernelError(what, call="BPF_BTF_LOAD", errno=error.errno or 0) from error
         loaded.warnings.append(
             f"{loaded.spec.path}: the kernel refused the BTF ({error.strerror}); loading without"
         )

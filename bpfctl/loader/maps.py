@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from typing import TYPE_CHECKING
 
 from bpfctl.errors import KernelError, NotFoundError, ObjectFileError, printable
 from bpfctl.kernel import bpf, privilege
@@ -20,7 +21,10 @@ from bpfctl.loader.pins import NoPins, PinPlan
 from bpfctl.loader.reuse import open_pinned_map
 from bpfctl.objfile.data_maps import data_map_kernel_name
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
-from bpfctl.uapi import BPF_NOEXIST, MapType, type_name
+from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
+
+if TYPE_CHECKING:
+    from bpfctl.loader.struct_ops import FittedMap
 
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 _RINGBUFS = (MapType.RINGBUF, MapType.USER_RINGBUF)
@@ -56,7 +60,7 @@ class MapMaker:
 
     def make_all(self) -> None:
         """Every map of the object: inner ones first, so that the outer ones can be filled at once."""
-        specs = self._loaded.spec.maps.values()
+        specs = [spec for spec in self._loaded.spec.maps.values() if self._is_made(spec)]
         for spec in (s for s in specs if s.map_type not in MAP_IN_MAP):
             self._make(spec)
         for spec in (s for s in specs if s.map_type in MAP_IN_MAP):
@@ -64,6 +68,9 @@ class MapMaker:
         for outer in self._loaded.maps.values():
             if outer.spec.map_type in MAP_IN_MAP:
                 self._fill_outer(outer)
+
+    def _is_made(self, spec: MapSpec) -> bool:
+        return spec.origin is not MapOrigin.STRUCT_OPS or spec.name in self._loaded.struct_ops
 
     def _make(self, spec: MapSpec) -> None:
         path = self._plan.path(spec)
@@ -79,7 +86,7 @@ class MapMaker:
 
     def _attributes(self, spec: MapSpec) -> MapAttributes:
         """What the kernel is asked for, inner map and BTF left out."""
-        return MapAttributes(
+        wanted = MapAttributes(
             map_type=spec.map_type,
             key_size=spec.key_size,
             value_size=spec.value_size,
@@ -91,6 +98,8 @@ class MapMaker:
             ifindex=0 if spec.map_type == MapType.PERF_EVENT_ARRAY else self._ifindex,
             map_extra=spec.map_extra,
         )
+        fitted = self._loaded.struct_ops.get(spec.name)
+        return _with_kernel_type(wanted, fitted) if fitted else wanted
 
     def _create(self, spec: MapSpec, wanted: MapAttributes) -> Fd:
         template = self._inner_template(spec)
@@ -104,6 +113,8 @@ class MapMaker:
 
     def _with_btf(self, spec: MapSpec, wanted: MapAttributes) -> MapAttributes:
         btf = self._loaded.btf
+        if btf is not None and spec.origin is MapOrigin.STRUCT_OPS:
+            return wanted._replace(btf_fd=btf.number)
         if btf is None or spec.map_type in _WITHOUT_BTF or not (spec.key_type_id or spec.value_type_id):
             return wanted
         return wanted._replace(
@@ -153,6 +164,18 @@ class MapMaker:
             errno=error.errno or 0,
             hint=hint,
         )
+
+
+def _with_kernel_type(wanted: MapAttributes, fitted: FittedMap) -> MapAttributes:
+    """A struct_ops map has the size and type of the kernel's value."""
+    wanted = wanted._replace(
+        value_size=len(fitted.value.data), btf_vmlinux_value_type_id=fitted.value.value_type_id
+    )
+    if fitted.btf is None:
+        return wanted
+    return wanted._replace(
+        map_flags=wanted.map_flags | MapFlag.VTYPE_BTF_OBJ_FD, value_type_btf_obj_fd=fitted.btf.number
+    )
 
 
 def _slot_flags(outer: Map, key: bytes) -> int:

@@ -25,13 +25,19 @@ _LOG_VERBOSE = 1 | 2
 
 
 class ProgramRequest(NamedTuple):
-    """How to load a program: its type, and what the section name leaves open."""
+    """How to load a program: its type, and what the section name leaves open.
+
+    ``attach_btf_id`` and ``attach_fd`` say what it is for, where that is a type or function: ids of the
+    running kernel's BTF, or of the module's or program's whose descriptor ``attach_fd`` is.
+    """
 
     program_type: int
     attach_type: int
     attach_type_optional: bool
     ifindex: int
     verbose: bool
+    attach_btf_id: int = 0
+    attach_fd: int = 0
 
 
 def patch_maps(linked: LinkedProgram, loaded: LoadedObject) -> bytes:
@@ -73,6 +79,8 @@ def load_program(
         func_info_size=linked.func_info_size,
         line_info=linked.line_info if btf and linked.func_info else b"",
         line_info_size=linked.line_info_size,
+        attach_btf_id=request.attach_btf_id,
+        attach_fd=request.attach_fd,
     )
     fd = _load(loaded, spec, linked, attributes, request)
     return Program(spec, linked, request.program_type, Fd(fd))

@@ -15,7 +15,6 @@ from bpfctl.insn import SLOT
 from bpfctl.objfile.programs import Place
 from bpfctl.objfile.relocate import Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
-from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:
     from bpfctl.objfile.core import CoreRelocator
@@ -40,9 +39,6 @@ def link_program(
         raise NotFoundError(
             f"{obj.path}: no program {printable(name)}", hint=f"programs in this object: {known}"
         )
-    if program.program_type == ProgramType.STRUCT_OPS:
-        message = f"program {printable(name)} is a struct_ops member, which bpfctl does not handle"
-        raise UnsupportedObjectError(message, path=obj.path, section=program.section)
     return _Linker(obj, name, core, unfitted).link(program.function)
 
 

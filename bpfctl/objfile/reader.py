@@ -21,6 +21,7 @@ from bpfctl.objfile.elf import (
 from bpfctl.objfile.legacy_maps import read_legacy_maps
 from bpfctl.objfile.programs import SUBPROGRAMS, read_functions, read_programs
 from bpfctl.objfile.relocate import called_places
+from bpfctl.objfile.sections import is_struct_ops_section
 from bpfctl.objfile.spec import ExternSpec, FunctionSpec, MapSpec, ObjectSpec, ProgramSpec
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None]
     try:
         btf = _with_symbols(elf, Btf.from_bytes(data, path=elf.path))
     except BtfError as error:
-        if elf.find_section(BTF_MAPS_SECTION):
+        if any(_needs_types(section.name) for section in elf.sections):
             raise
         warnings.append(f"loaded without types: {error}")
         return None, None
@@ -110,6 +111,10 @@ def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None]
     except BtfError as error:
         warnings.append(f"loaded without source lines: {error}")
         return btf, None
+
+
+def _needs_types(section: str) -> bool:
+    return section == BTF_MAPS_SECTION or is_struct_ops_section(section)
 
 
 def _with_symbols(elf: Elf, btf: Btf) -> Btf:
@@ -156,11 +161,22 @@ def _read_maps(
 ) -> dict[str, MapSpec]:
     legacy = read_legacy_maps(elf, btf, abi=maps_abi, warnings=warnings)
     maps: dict[str, MapSpec] = {}
-    for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf)):
+    struct_ops = _struct_ops_maps(elf, btf, programs)
+    for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf), *struct_ops):
         if spec.name in maps:
             message = f"a second map called {printable(spec.name)}"
             raise ObjectFileError(message, path=elf.path, section=spec.section, offset=spec.offset)
         maps[spec.name] = spec
+    return maps
+
+
+def _struct_ops_maps(elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec]) -> list[MapSpec]:
+    if not any(is_struct_ops_section(section.name) for section in elf.sections):
+        return []
+    from bpfctl.objfile.struct_ops import read_struct_ops, settle_autoload
+
+    maps = read_struct_ops(elf, btf, programs)
+    settle_autoload(maps, programs)
     return maps
 
 

@@ -25,6 +25,7 @@ from bpfctl.objfile.elf import (
     Symbol,
 )
 from bpfctl.objfile.programs import Place, code_sections
+from bpfctl.objfile.sections import is_struct_ops_section
 from bpfctl.objfile.spec import FunctionSpec, MapOrigin, MapReference, ObjectSpec, Relocation
 from bpfctl.uapi import (
     BPF_PSEUDO_BTF_ID,
@@ -44,7 +45,6 @@ _UNSUPPORTED_EXTERNS = {
     "ksym": "a kernel symbol (.ksyms)",
     "kfunc": "a kernel function (kfunc)",
 }
-_STRUCT_OPS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 # Registers byte -> 1 where a 64-bit load with it names something by a number of the loading process.
 _OWN_NUMBERS = frozenset(range(1, 16)) - {BPF_PSEUDO_BTF_ID}
@@ -330,7 +330,7 @@ def relocations(obj: ObjectSpec) -> list[Relocation]:
     code = {section.index for section in code_sections(elf)}
     found: list[Relocation] = []
     for section in elf.sections:
-        if section.index in code or section.name == ".maps" or section.name in _STRUCT_OPS:
+        if section.index in code or section.name == ".maps" or is_struct_ops_section(section.name):
             data = elf.section_data(section.index)
             # The addend: an instruction's immediate, or the whole word of data.
             addend = Struct(elf.prefix + ("4xi" if section.index in code else "q"))

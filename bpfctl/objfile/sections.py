@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from bpfctl.objfile.spec import TailCall
 from bpfctl.uapi import AttachType as A
-from bpfctl.uapi import ProgramFlag
+from bpfctl.uapi import MapFlag, ProgramFlag
 from bpfctl.uapi import ProgramType as P
+
+# Sections of struct_ops variables, without a leading ``?`` -> flags of their maps.
+STRUCT_OPS_FLAGS = {".struct_ops": 0, ".struct_ops.link": int(MapFlag.LINK)}
 
 
 class SectionKind(NamedTuple):
@@ -173,6 +176,15 @@ def section_kind(name: str) -> SectionKind:
     else:
         kind = SectionKind(None)
     return kind._replace(autoload=bare == name)
+
+
+def is_struct_ops_section(name: str) -> bool:
+    """Whether a data section of that name holds struct_ops variables.
+
+    >>> is_struct_ops_section("?.struct_ops.link"), is_struct_ops_section("struct_ops/init")
+    (True, False)
+    """
+    return name.removeprefix("?") in STRUCT_OPS_FLAGS
 
 
 def tail_call(name: str) -> TailCall | None:

@@ -30,6 +30,7 @@ class MapOrigin(IntEnum):
     LEGACY = 1  # section ``maps``
     BTF = 2  # section ``.maps``
     DATA = 3  # a data section: .data, .rodata, .bss and their dotted kin
+    STRUCT_OPS = 4  # a variable of a section .struct_ops or .struct_ops.link
 
 
 class MapSlot(NamedTuple):
@@ -40,6 +41,13 @@ class MapSlot(NamedTuple):
 
     key: int
     target: str
+
+
+class MemberFunction(NamedTuple):
+    """A function pointer of a struct_ops variable: ``member`` of its struct is set to ``program``."""
+
+    member: str
+    program: str
 
 
 @dataclass(slots=True)
@@ -70,8 +78,11 @@ class MapSpec:
     inner: MapSpec | None = None
     # initial contents
     slots: tuple[MapSlot, ...] = ()
-    data: bytes | None = None  # DATA only: image of the one entry; None: all zero (.bss)
+    data: bytes | None = None  # image of the one entry; None: all zero (.bss); STRUCT_OPS: as in the object
     frozen: bool = False  # DATA only: frozen before any program is loaded
+    # STRUCT_OPS only
+    functions: tuple[MemberFunction, ...] = ()  # their words in ``data`` are zero
+    autocreate: bool = True  # False: the section's name began with ``?``, made only where asked for
 
     @property
     def pins_by_name(self) -> bool:

@@ -57,6 +57,7 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-obj.8", "", "programs[].", obj_records.ProgramRecord),
     ("bpfctl-obj.8", "", "maps[].", obj_records.MapRecord),
     ("bpfctl-obj.8", "", "maps[].slots[].", obj_records.SlotRecord),
+    ("bpfctl-obj.8", "", "maps[].functions[].", obj_records.FunctionRecord),
     ("bpfctl-obj.8", "", "relocations[].", obj_records.RelocationRecord),
     ("bpfctl-obj.8", "", "externs[].", obj_records.ExternRecord),
     ("bpfctl-obj.8", "", "btf.", obj_records.BtfRecord),

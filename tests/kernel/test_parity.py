@@ -30,12 +30,13 @@ BROKEN = {"verifier_reject", "no_license", "undefined_symbol", "core_missing"}
 PEER_REFUSES = {
     "cross_section": "static functions outside of .text",
     "optional_prog": "it pins what it did not load",
+    "steady_window": "Debian's is older than section ?.struct_ops.link",
     "xdp_drop": "the section name `prog` says no type",
 }
 # Never given to bpftool: it would pin into the machine's own bpffs.
 PINS_BY_NAME = {"proto_report"}
 # Pieces that this loader names instead of loading them.
-UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user", "struct_ops_user"}
+UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user"}
 
 
 def name_of(path: Path) -> str:

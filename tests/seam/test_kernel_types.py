@@ -6,16 +6,25 @@ import ctypes
 import errno
 import os
 import struct
+from pathlib import Path
 
 import pytest
 from btf_builder import BtfBuilder
 
-from bpfctl.errors import BtfError
-from bpfctl.kernel import syscall
+from bpfctl.btf.kinds import Kind
+from bpfctl.errors import BtfError, KernelError
+from bpfctl.kernel import bpf, syscall
+from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.kernel_btf import BtfSource
-from bpfctl.loader import kernel_types
+from bpfctl.loader import LoadedObject, Transaction, kernel_types, struct_ops
 from bpfctl.loader.kernel_types import KernelTypes
-from bpfctl.uapi import Command
+from bpfctl.loader.maps import MapMaker
+from bpfctl.loader.pins import PinPlan
+from bpfctl.objfile import read_object
+from bpfctl.objfile.struct_ops import with_member
+from bpfctl.uapi import Command, MapFlag
+
+TESTDATA = Path(__file__).parents[2] / "testdata"
 
 Entry = tuple[str, bytes, bool]  # name, bytes, of the kernel
 
@@ -132,3 +141,56 @@ def test_vmlinux_that_is_no_btf_is_an_error(types: KernelTypes, monkeypatch: pyt
     monkeypatch.setattr(kernel_types.kernel_btf, "vmlinux", lambda: BtfSource("vmlinux", b"rubbish"))
     with pytest.raises(BtfError, match=r"vmlinux.*not BTF"):
         types.vmlinux()
+
+
+# --- types by name ---------------------------------------------------------------------------------
+
+
+def test_a_type_is_vmlinuxs_or_the_first_modules(types: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [("first", module("shared"), True), ("second", module("shared"), True)]
+    monkeypatch.setattr(syscall, "system", Modules(*entries))
+    assert types.find("core", Kind.STRUCT) == (types.vmlinux(), 2)
+    assert types.find("shared", Kind.STRUCT) == (types.modules()[0], 3)
+    assert types.find("shared", Kind.UNION) is None
+    assert KernelTypes("/a/file").running is not types.running is types
+
+
+def test_a_modules_btf_is_opened_by_its_id(types: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Modules(("first", module("one"), True), ("second", module("two"), True))
+    monkeypatch.setattr(syscall, "system", system)
+    _, second = types.modules()
+    fd = types.open_btf(second)
+    assert fd is not None
+    with fd:
+        assert system._open[fd.number][0] == "second"
+    assert types.open_btf(types.vmlinux()) is None
+
+
+def test_a_module_that_is_gone_when_it_is_needed(types: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscall, "system", Modules(("veth", module("one"), True)))
+    (veth,) = types.modules()
+    refusing = Modules(refusals={Command.BTF_GET_FD_BY_ID: errno.ENOENT})
+    monkeypatch.setattr(syscall, "system", refusing)
+    with pytest.raises(KernelError, match="cannot open the BTF of module veth"):
+        types.open_btf(veth)
+
+
+def test_a_struct_ops_map_of_a_modules_type(types: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = BtfBuilder(base=vmlinux().btf())
+    kernel_ops = b.struct("tcp_congestion_ops", 8, [("undo_cwnd", b.ptr(b.func_proto(0)), 0)])
+    value = b.struct("bpf_struct_ops_tcp_congestion_ops", 72, [("data", kernel_ops, 512)])
+    monkeypatch.setattr(syscall, "system", Modules(("cc", b.blob(), True)))
+    obj = with_member(read_object(str(TESTDATA / "struct_ops_user.bpf.o")), "steady", "ssthresh", None)
+    loaded = LoadedObject(with_member(obj, "steady", "name", b""))
+    with loaded:
+        struct_ops.fit(loaded, [loaded.spec.maps["steady"]], types)
+        created: list[MapAttributes] = []
+        monkeypatch.setattr(bpf, "map_create", lambda wanted: created.append(wanted) or os.dup(0))
+        MapMaker(loaded, PinPlan(loaded.spec, Transaction())).make_all()
+        (wanted,) = created
+        fitted = loaded.struct_ops["steady"].btf
+        assert fitted is not None
+        assert (wanted.value_size, wanted.btf_vmlinux_value_type_id) == (72, value)
+        assert (wanted.map_flags, wanted.value_type_btf_obj_fd) == (MapFlag.VTYPE_BTF_OBJ_FD, fitted.number)
+        target = struct_ops.program_target(loaded, loaded.spec.programs["ten_segments"])
+        assert target == (kernel_ops, 0, fitted.number)

@@ -430,7 +430,6 @@ def test_no_such_program() -> None:
         ("kconfig_user", "asks_the_version", "symbol LINUX_KERNEL_VERSION is a kernel configuration value"),
         ("ksym_user", "takes_an_address", "symbol schedule is a kernel symbol"),
         ("kfunc_user", "calls_the_kernel", "symbol bpf_rcu_read_lock is a kernel function"),
-        ("struct_ops_user", "two_segments", "is a struct_ops member"),
     ],
 )
 def test_unsupported_pieces_are_named(object_name: str, program: str, piece: str) -> None:
