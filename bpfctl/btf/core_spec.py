@@ -122,6 +122,7 @@ def parse_spec(local: Btf, relocation: CoreRelocation) -> Spec:
     except ValueError:
         raise BtfError(f"unknown kind {relocation.kind}") from None
     root = relocation.type_id
+    local.kind(root)  # raises where there is no such type
     if not kind.is_field and not kind.is_enumerator:
         if relocation.access != "0":
             raise BtfError("a whole type has no path")
