@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check testdata bench fuzz clean
+.PHONY: help venv demo test shim check testdata bench fuzz clean
 
 help:
 	@echo 'bpfctl: load, attach, inspect eBPF'
@@ -46,6 +46,19 @@ demo: bytecode ## both object generations on one device, with real traffic (root
 
 test: bytecode check ## everything that CI runs: check, then all tests (kernel tests need root)
 	@$(BIN)/python -m pytest -q
+
+# --- in the place of ip and tc ---------------------------------------------------------------
+
+# Not .venv/bin/bpfctl: a console script of an older pip imports re, half a bare interpreter.
+SHIM := $(CURDIR)/$(BIN)/bpfctl-shim
+
+shim: bytecode ## DIR=...: links ip and tc to bpfctl; put DIR first in PATH
+	@test -n "$(DIR)" || { echo "usage: make shim DIR=/usr/local/lib/bpfctl" >&2; exit 1; }
+	@printf '%s\n' '#!$(CURDIR)/$(BIN)/python' 'from bpfctl.cli.main import main' 'main()' > $(SHIM)
+	@chmod +x $(SHIM)
+	@mkdir -p "$(DIR)"
+	@for tool in ip tc; do ln -sfn $(SHIM) "$(DIR)/$$tool" || exit 1; done
+	@echo "shim: ip and tc in $(DIR); PATH=$(DIR):\$$PATH makes them the first ones"
 
 # --- development -----------------------------------------------------------------------------
 

@@ -43,10 +43,9 @@ The left column runs anywhere, on hostile files too; the right one knows nothing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl.version import VERSION as __version__
 
+TYPE_CHECKING = False  # importing typing costs more than all else that a command passed on by ip or tc needs
 if TYPE_CHECKING:
     from bpfctl.api import (
         LoadOptions,

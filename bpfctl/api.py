@@ -48,6 +48,12 @@ ProgramSource: TypeAlias = ObjectSource | Reference
 
 
 Warn: TypeAlias = Callable[[str], object]
+Before: TypeAlias = Callable[[], object]
+
+
+def _nothing() -> None:
+    pass
+
 
 # --- hooks ---
 
@@ -60,12 +66,14 @@ def attach_xdp(
     force: bool = False,
     session: Session | None = None,
     warn: Warn = _python_warning,
+    before: Before = _nothing,
 ) -> XdpChange:
     """Attach an XDP program to ``device``; whatever was made for it is gone again if that fails.
 
     ``mode``: ``xdp`` (native where the driver can), ``xdpgeneric``, ``xdpdrv`` or ``xdpoffload``.  An
     occupied slot is AlreadyAttachedError unless ``force``.  ``session`` keeps the object for the next
-    call; ``warn`` is called with each remark about it.
+    call; ``warn`` is called with each remark about it.  ``before`` is called once the program is loaded,
+    before it is attached.
     """
     from bpfctl.attach import xdp
     from bpfctl.loader import Transaction
@@ -75,6 +83,7 @@ def attach_xdp(
     with Transaction() as transaction, ExitStack() as stack:
         program = _open_source(source, ProgramType.XDP, transaction, stack, session, ifindex)
         _pass_on(program.warnings, warn)
+        before()
         try:
             with transaction.step():
                 return xdp.attach(device, program.fd, mode=slot, force=force, transaction=transaction)
@@ -111,11 +120,12 @@ def attach_filter(
     how: str = "add",
     session: Session | None = None,
     warn: Warn = _python_warning,
+    before: Before = _nothing,
 ) -> FilterChange:
     """Put a program into a cls_bpf filter: ``how`` is ``add``, ``replace`` or ``change``, as in tc(8).
 
     The filter's annotation says where the program came from, unless ``request.name`` says something
-    else.  All or nothing, ``session`` and ``warn`` as in :func:`attach_xdp`.
+    else.  All or nothing, ``session``, ``warn`` and ``before`` as in :func:`attach_xdp`.
     """
     from bpfctl.attach import tc
     from bpfctl.loader import Transaction
@@ -125,6 +135,7 @@ def attach_filter(
     with Transaction() as transaction, ExitStack() as stack:
         program = _open_source(source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex)
         _pass_on(program.warnings, warn)
+        before()
         request = request._replace(name=request.name or program.annotation)
         with transaction.step():
             return verb(request, program.fd, transaction=transaction)

@@ -63,6 +63,10 @@ class NotFoundError(BpfctlError):
     """What the user named (interface, program, map, pin, section) is not there."""
 
 
+class NoInterfaceError(NotFoundError):
+    """There is no network interface of this name."""
+
+
 class AmbiguousError(BpfctlError):
     """What the user named fits several things."""
 

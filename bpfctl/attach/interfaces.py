@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from bpfctl.attach import refusals
-from bpfctl.errors import NotFoundError, printable
+from bpfctl.errors import NoInterfaceError, printable
 from bpfctl.kernel import rtnl_link
 from bpfctl.kernel.netlink import NetlinkSocket
 
@@ -13,13 +13,13 @@ _NAMES_SHOWN = 10
 
 
 def interface_index(netlink: NetlinkSocket, name: str) -> int:
-    """``ifindex`` of ``name``; NotFoundError with the names that there are."""
+    """``ifindex`` of ``name``; NoInterfaceError with the names that there are."""
     try:
         return rtnl_link.find_index(netlink, name)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise refusals.general(printable(name), error) from error
-    raise NotFoundError(f'no interface "{printable(name)}"', hint=_suggestion(netlink, name))
+    raise NoInterfaceError(f'no interface "{printable(name)}"', hint=_suggestion(netlink, name))
 
 
 def _suggestion(netlink: NetlinkSocket, wanted: str) -> str | None:

@@ -2,7 +2,8 @@
 
 The only place that turns an error into text and a status: 1 for what the user can put right on the
 command line or in a file, 2 for a refusal by the kernel, 130 and 143 after SIGINT and SIGTERM, which
-roll back first.  Any exception outside of ``BpfctlError`` is a bug and shows its traceback.
+roll back first.  (Under the names ip and tc the statuses are iproute2's: ``shim/lines.py``.)  Any
+exception outside of ``BpfctlError`` is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+
+from bpfctl.cli.shim import handover
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -25,9 +31,15 @@ def main() -> NoReturn:
     that a short command takes.
     """
     gc.disable()
+    arguments = sys.argv[1:]
+    name = os.path.basename(sys.argv[0])
+    if name in handover.TOOLS:
+        arguments.insert(0, name)
+    if arguments and arguments[0] in handover.TOOLS:
+        handover.pass_on(arguments[0], arguments[1:])
     _unwind_on_sigterm()
     try:
-        status = run(sys.argv[1:])
+        status = run(arguments)
         sys.stdout.flush()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
@@ -51,6 +63,10 @@ def _unwind_on_sigterm() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of one command line; its errors are on stderr when this returns."""
+    if arguments and arguments[0] in handover.TOOLS:
+        from bpfctl.cli.shim import lines
+
+        return lines.run(arguments[0], list(arguments[1:]))
     from bpfctl.cli.root import invoke
 
     return invoke(list(arguments))

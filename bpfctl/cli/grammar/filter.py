@@ -36,9 +36,12 @@ class FilterCommand(NamedTuple):
     skip_sw: bool = False
 
 
-def parse_filter(words: Sequence[str]) -> FilterCommand:
-    """The words after ``filter add`` and its like; the kind is "" where none was given."""
-    tokens = Tokens(words)
+def parse_filter(words: Sequence[str], *, strict: bool = False) -> FilterCommand:
+    """The words after ``filter add`` and its like; the kind is "" where none was given.
+
+    ``strict``: in iproute2's order only.
+    """
+    tokens = Tokens(words, strict=strict)
     command = FilterCommand()
     while tokens:
         found = _parse_place(tokens, command)

@@ -3,8 +3,8 @@
     SPEC := { object-file | obj } FILE OPTS | { object-pinned | pinned | fd } PATH OPTS | id N OPTS
     OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]
 
-In iproute2 the order of OPTS is fixed; here any order does.  ``id``, ``program`` and ``maps-abi`` are
-whole words, ``obj`` too; the others may be cut.
+In iproute2 the order of OPTS is fixed; here any order does, unless the tokens are strict.  ``id``,
+``program`` and ``maps-abi`` are whole words, ``obj`` too; the others may be cut.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def parse_object(path: str, tokens: Tokens) -> ObjectSource:
 def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
     """``source`` with the OPTS that come next, up to the first word that is none."""
     while tokens:
+        if tokens.strict and _comes_too_late(tokens.peek(), source):
+            break
         if tokens.take_prefix("section"):
             source = source._replace(section=tokens.value("NAME"))
         elif tokens.take("program"):
@@ -66,6 +68,15 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
         else:
             break
     return source
+
+
+def _comes_too_late(word: str, source: ObjectSource) -> bool:
+    """Whether iproute2 would not take ``word`` for one of OPTS any more."""
+    if matches(word, "section"):
+        return bool(source.section is not None or source.program is not None or source.verbose)
+    if word == "program":
+        return source.program is not None or source.verbose
+    return matches(word, "verbose") and source.verbose
 
 
 def _parse_abi(tokens: Tokens) -> str:

@@ -25,10 +25,11 @@ class Tokens:
     """The words not yet read.
 
     ``take`` methods consume a word if it fits and say whether it did; ``value`` methods need one more
-    word and raise UsageError without it.
+    word and raise UsageError without it.  ``strict``: parsers are to take words in iproute2's order only.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], *, strict: bool = False) -> None:
+        self.strict = strict
         self._words = [*words, ""]  # so that there is always a next word to look at
         self._end = len(words)
         self._next = 0

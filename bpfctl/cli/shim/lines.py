@@ -1,0 +1,250 @@
+"""A command line of ``ip`` or ``tc`` that may be ours.
+
+What loads a program, attaches one or takes XDP off is ours; what deletes, lists or shows is the real
+tool's, and so is a line that our grammar does not know: it says what is wrong in its own words.  Without
+a real tool bpfctl's own commands answer.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bpfctl.cli.app import App, Options
+from bpfctl.cli.errors import report
+from bpfctl.cli.grammar.tokens import matches
+from bpfctl.cli.shim import handover
+from bpfctl.errors import EXIT_KERNEL, BpfctlError, NoInterfaceError, UsageError
+
+LOAD_FAILED = {"ip": 255, "tc": 1}  # exit status for a spec, an object file or a program that is refused
+
+_FILTER_COMMANDS = ("add", "change", "replace", "delete", "get", "list", "show", "lst", "help")
+_LINK_COMMANDS = ("add", "set", "change", "replace", "delete", "show", "list", "lst")
+_OWN_OBJECTS = {"ip": ("link",), "tc": ("qdisc", "filter")}  # where there is no real tool
+
+
+class Work:
+    """A command of ours.  ``function(app, loaded)`` does it and calls ``loaded`` before it attaches."""
+
+    def __init__(
+        self, tool: str, function: Callable[[App, Callable[[], None]], object], *, loads: bool = True
+    ) -> None:
+        self._tool = tool
+        self._function = function
+        self._is_loaded = not loads
+
+    def run(self, app: App) -> int:
+        """The exit status, which is iproute2's; an error is on stderr."""
+        try:
+            self._function(app, self._loaded)
+        except BpfctlError as error:
+            report(error, app.position)
+            return self._status(error)
+        return 0
+
+    def _loaded(self) -> None:
+        self._is_loaded = True
+
+    def _status(self, error: BpfctlError) -> int:
+        if not self._is_loaded:
+            return LOAD_FAILED[self._tool]
+        if isinstance(error, NoInterfaceError | UsageError | RestRefusedError):
+            return error.exit_status
+        if self._tool == "tc":
+            print("We have an error talking to the kernel", file=sys.stderr)
+        return EXIT_KERNEL
+
+
+class RestRefusedError(BpfctlError):
+    """The real tool refused the words of a line that are not ours; ``exit_status`` is its."""
+
+    def __init__(self, device: str, status: int) -> None:
+        super().__init__(f"{device}: nothing is attached, since the rest of the line was refused")
+        self.exit_status = status
+
+
+class Tool(NamedTuple):
+    """The tool that we stand for: its name, the path of the real one or "", the global options as given."""
+
+    name: str
+    path: str
+    options: list[str]
+
+    def call(self, words: Sequence[str]) -> int:
+        """Run the real tool in our network namespace, as a child: its exit status."""
+        sys.stdout.flush()
+        child = self.spawn(words)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def spawn(self, words: Sequence[str], redirections: Sequence[tuple[int, int, int]] = ()) -> int:
+        """Start the real tool as it would start without us: its process id."""
+        return os.posix_spawn(
+            self.path,
+            [self.name, *words],
+            handover.environment(),
+            file_actions=redirections,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """The exit status of ``name`` with ``arguments``, or the real tool in the place of this process."""
+    split = handover.split_options(name, arguments)
+    path = handover.find(name)
+    if split is None:
+        return _theirs(name, path, arguments)
+    given, at = split
+    tool = Tool(name, path, arguments[:at])
+    app = App(_options(given))
+    try:
+        if "batch" in given:
+            from bpfctl.cli.shim import mixed
+
+            return mixed.run(app, tool, given["batch"])
+        return _run_line(app, tool, arguments[at:], arguments)
+    except BpfctlError as error:
+        return report(error, "")
+    finally:
+        app.close()
+
+
+def _options(given: dict[str, str]) -> Options:
+    return Options(
+        json="json" in given,
+        pretty="pretty" in given,
+        details="details" in given,
+        stats="stats" in given or "statistics" in given,
+        force="force" in given,
+        netns=given.get("netns"),
+    )
+
+
+def _run_line(app: App, tool: Tool, words: list[str], arguments: list[str]) -> int:
+    work = find_work(tool, words)
+    if work is None and tool.path:
+        handover.become(tool.path, tool.name, arguments)
+    if work is None:
+        return handover.no_tool(tool.name)
+    enter_namespace(app)
+    return work.run(app)
+
+
+def find_work(tool: Tool, words: list[str]) -> Work | None:
+    """The work that a line means, if it is not the real tool's; where there is none, all that we can do."""
+    try:
+        work = ours(tool, words)
+    except UsageError:
+        if not tool.path:
+            raise
+        return None
+    return work if work or tool.path else own_work(tool, words)
+
+
+def enter_namespace(app: App) -> None:
+    """Enter the network namespace that ``-n`` names."""
+    if app.options.netns is not None:
+        from bpfctl.attach import namespace
+
+        namespace.enter(app.options.netns)
+
+
+def own_work(tool: Tool, words: list[str]) -> Work | None:
+    """bpfctl's own command of this name, for where there is no real tool; None if it has none."""
+    if not words or not any(matches(words[0], name) for name in _OWN_OBJECTS[tool.name]):
+        return None
+    from bpfctl.cli.root import ROOT
+
+    return Work(tool.name, lambda app, loaded: ROOT.run(app, words), loads=False)
+
+
+def _theirs(name: str, path: str, arguments: list[str]) -> int:
+    if path:
+        handover.become(path, name, arguments)
+    return handover.no_tool(name)
+
+
+# --- which lines are ours ---
+
+
+def ours(tool: Tool, words: list[str]) -> Work | None:
+    """The work that ``words`` mean; None, or a UsageError, for a line that is the real tool's."""
+    if len(words) < 2 or not handover.is_marked(tool.name, words):
+        return None
+    finders = _IP_OBJECTS if tool.name == "ip" else _TC_OBJECTS
+    finder = next((finder for name, finder in finders if matches(words[0], name)), None)
+    return finder(tool, words[1:]) if finder else None
+
+
+def _command(word: str, known: Sequence[str]) -> str:
+    """What ``word``, which may be cut, means; "" for nothing known."""
+    return next((name for name in known if matches(word, name)), "")
+
+
+def _ip_link(tool: Tool, words: list[str]) -> Work | None:
+    if _command(words[0], _LINK_COMMANDS) not in ("set", "change"):
+        return None
+    from bpfctl import api
+    from bpfctl.cli.grammar.iplink import parse_line
+
+    (device, mode, source), others = parse_line(words[1:])
+    if others and not tool.path:
+        raise UsageError(
+            f"{' '.join(others)}: for these words a real ip is wanted, and there is none in PATH"
+        )
+
+    def do_others() -> None:
+        status = tool.call(["link", "set", *others]) if others else 0
+        if status:
+            raise RestRefusedError(device, status)
+
+    def take_off(app: App, loaded: Callable[[], None]) -> None:
+        do_others()
+        api.detach_xdp(device, mode=mode)
+
+    def attach(app: App, loaded: Callable[[], None]) -> None:
+        assert source is not None
+
+        def before() -> None:
+            loaded()
+            do_others()
+
+        api.attach_xdp(
+            device,
+            source,
+            mode=mode,
+            force=app.options.force,
+            session=app.session,
+            warn=app.warn,
+            before=before,
+        )
+
+    return Work("ip", take_off, loads=False) if source is None else Work("ip", attach)
+
+
+def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
+    command = _command(words[0], _FILTER_COMMANDS)
+    if command not in ("add", "change", "replace"):
+        return None
+    from bpfctl import api
+    from bpfctl.cli.filter_set import request
+    from bpfctl.cli.grammar.filter import parse_filter
+
+    parsed = parse_filter(words[1:], strict=True)
+    if parsed.source is None:
+        return None
+    source, wanted = parsed.source, request(parsed)
+
+    def attach(app: App, loaded: Callable[[], None]) -> None:
+        api.attach_filter(wanted, source, how=command, session=app.session, warn=app.warn, before=loaded)
+
+    return Work("tc", attach)
+
+
+_Finder = Callable[[Tool, list[str]], "Work | None"]
+
+# Objects in the order in which the tools try them: what may hide one of ours, and ours.
+_IP_OBJECTS: tuple[tuple[str, _Finder], ...] = (("link", _ip_link),)
+_TC_OBJECTS: tuple[tuple[str, _Finder], ...] = (("filter", _tc_filter),)

@@ -1,0 +1,244 @@
+"""Scripts for ip and tc with bpfctl in their place: the real tools are the judges, word for word."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_types import Requires
+from netlab import TESTDATA, Lab
+
+pytestmark = pytest.mark.kernel
+
+TC, XDP = TESTDATA / "tc_pass.bpf.o", TESTDATA / "xdp_pass.bpf.o"
+LEGACY = TESTDATA / "proto_counters.bpf.o"  # with section maps: the real tools refuse it
+REJECTED = TESTDATA / "verifier_reject.bpf.o"
+
+
+class Tools:
+    """The commands ip and tc in a network namespace, ours or the real ones."""
+
+    def __init__(self, namespace: str, path: str) -> None:
+        self._namespace = namespace
+        self._path = path
+
+    def __call__(self, line: str, stdin: str = "", path: str = "") -> subprocess.CompletedProcess[str]:
+        tool, *words = line.split()
+        return subprocess.run(
+            [tool, "-n", self._namespace, *words],
+            env={**os.environ, "PATH": path or self._path},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def shows(self, line: str) -> Any:
+        """What the real tool shows."""
+        tool, _, rest = line.partition(" ")
+        return json.loads(self(f"{tool} -j {rest}", path=os.environ["PATH"]).stdout)
+
+
+@pytest.fixture
+def tools(netns: Lab, bpffs: Path, requires: Requires, tmp_path: Path) -> tuple[Tools, Tools]:
+    """Ours, in namespace a with a clsact on v0; the real ones, in namespace b with the same on v1."""
+    requires("ip", "tc")
+    script = tmp_path / "bpfctl-shim"
+    script.write_text(f"#!{sys.executable}\nfrom bpfctl.cli.main import main\nmain()\n")
+    script.chmod(0o755)
+    for name in ("ip", "tc"):
+        (tmp_path / name).symlink_to(script)
+    path = os.environ["PATH"]
+    ours, theirs = Tools(netns.a.namespace, f"{tmp_path}:{path}"), Tools(netns.b.namespace, path)
+    theirs("ip link set v1 down name v0")
+    theirs("ip link set v0 up")
+    for side in (ours, theirs):
+        assert side("tc qdisc add dev v0 clsact").returncode == 0
+    return ours, theirs
+
+
+# --- single lines --------------------------------------------------------------------------------
+
+# What both tools do alike: exit status, and what show says afterwards.
+LINES = [
+    f"tc filter add dev v0 ingress bpf da obj {TC} sec classifier",
+    f"tc fil ad dev v0 egress pr 7 pro ip handle 5 bpf obj {TC} s classifier flowid 1:a",
+    f"tc filter replace dev v0 ingress pref 5 handle 3 bpf o {TC} s classifier v da",
+    f"tc filter add dev v0 parent ffff:fff3 prio 9 chain 4 bpf run object-file {TC} direct-action",
+    f"tc filter add dev v0 ingress pref 5 protocol 802.1q bpf da obj {TC} skip_hw",
+    "tc filter add dev v0 ingress pref 5 bpf da obj /no/such/file",
+    f"tc filter add dev v0 ingress bpf da obj {TC} sec no-such",
+    f"tc filter add dev v0 ingress bpf da obj {REJECTED}",
+    f"tc filter add dev v0 ingress bpf da obj {TC} verb sec classifier",
+    f"tc filter add dev nodev ingress bpf da obj {TC} sec classifier",
+    f"tc filter add dev v0 parent 7: bpf da obj {TC} sec classifier",
+    f"tc filter change dev v0 ingress pref 5 handle 3 bpf da obj {TC} sec classifier",
+    "tc filter add dev v0 ingress bpf da pinned /no/such/pin",
+    "tc filter add dev v0 ingress bpf da",
+    "tc filter del dev v0 ingress pref 5 bpf",
+    "tc filter show dev v0 ingress",
+    "tc filter get dev v0 ingress pref 1 protocol all handle 1 bpf",
+    f"ip link set dev v0 xdp obj {XDP} sec xdp",
+    f"ip l s v0 xdpgeneric o {XDP} s xdp v",
+    f"ip -force link set v0 alias xdp xdpgeneric obj {XDP} sec xdp mtu 1400",
+    "ip link set v0 xdp off",
+    "ip link set v0 xdp off up",
+    "ip link set v0 up xdp off",
+    "ip link set v0 xdp obj /no/such/file",
+    f"ip link set v0 xdp obj {XDP} sec no-such",
+    f"ip link set dev nodev xdp obj {XDP} sec xdp",
+    f"ip link set v0 mtu 1000000000 xdpgeneric obj {XDP} sec xdp",
+    "ip link set v0 xdp pinned /no/such/pin",
+    "ip link set v0 xdp bytecode 1,6",
+    "ip link set v0 xdp",
+    "ip link show v0",
+]
+
+
+def masked(value: Any) -> Any:
+    """``value`` without what differs from load to load, and from namespace to namespace."""
+    if isinstance(value, dict):
+        hidden = ("id", "ifindex", "address", "link_netnsid", "link_index", "broadcast")
+        return {key: masked(member) for key, member in value.items() if key not in hidden}
+    return [masked(member) for member in value] if isinstance(value, list) else value
+
+
+def state(side: Tools) -> Any:
+    shows = ("ip -d link show v0", "tc filter show dev v0 ingress", "tc filter show dev v0 egress")
+    found = masked([side.shows(line) for line in shows])
+    for link in found[0]:
+        for slot in link.get("xdp", {}).get("attached", ()):
+            slot["prog"].pop("load_time", None), slot["prog"].pop("btf_id", None)
+        for name in ("load_time", "btf_id"):
+            link.get("xdp", {}).get("prog", {}).pop(name, None)
+    return found
+
+
+def test_same_status_and_same_effect(tools: tuple[Tools, Tools]) -> None:
+    ours, theirs = tools
+    for line in LINES:
+        mine, real = ours(line), theirs(line)
+        assert mine.returncode == real.returncode, (mine, real)
+        assert bool(mine.stderr) == bool(real.stderr), (mine, real)
+        if real.returncode == 2 and line.startswith("tc"):
+            assert mine.stderr.endswith("We have an error talking to the kernel\n")
+        assert state(ours) == state(theirs), line
+
+
+def test_taken_slot(tools: tuple[Tools, Tools]) -> None:
+    for side in tools:
+        assert side(f"ip link set v0 xdp obj {XDP} sec xdp").returncode == 0
+        other = TESTDATA / "xdp_drop.bpf.o"
+        assert side(f"ip link set v0 xdp obj {other} sec xdp").returncode == 2
+        assert side(f"ip -force link set v0 xdp obj {other} sec xdp").returncode == 0
+
+
+def test_what_the_real_tools_cannot_load(tools: tuple[Tools, Tools]) -> None:
+    ours, theirs = tools
+    for line in (
+        f"ip link set v0 xdp obj {LEGACY} sec xdp",
+        f"tc filter add dev v0 egress bpf da obj {LEGACY}",
+    ):
+        assert theirs(line).returncode in (1, 255)
+    assert ours(f"ip link set v0 xdp obj {LEGACY} sec xdp").returncode == 0
+    (link,) = ours.shows("ip link show v0")
+    assert link["xdp"]["prog"]["name"] == "count_protocols"
+
+
+def test_the_rest_of_a_line_comes_first_and_decides(tools: tuple[Tools, Tools]) -> None:
+    ours, _ = tools
+    refused = ours(f"ip link set v0 mtu 1000000000 xdp obj {LEGACY} sec xdp")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("Error: v0: nothing is attached, since the rest of the line was refused\n")
+    pins = list(Path(os.environ["TC_BPF_MNT"]).rglob("proto_counters"))
+    assert pins == []
+    assert ours(f"ip link set v0 name w0 alias xdp xdp obj {LEGACY} sec xdp").returncode == 0
+    (link,) = ours.shows("ip link show w0")
+    assert (link["ifalias"], link["xdp"]["prog"]["name"]) == ("xdp", "count_protocols")
+
+
+def test_off_in_another_mode_is_no_silent_success(tools: tuple[Tools, Tools]) -> None:
+    ours, theirs = tools
+    for side, status in ((ours, 2), (theirs, 0)):
+        assert side(f"ip link set v0 xdpgeneric obj {XDP} sec xdp").returncode == 0
+        assert side("ip link set v0 xdpdrv off").returncode == status
+        assert "xdp" in side.shows("ip link show v0")[0]
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+U32 = "protocol ip u32 match u32 0 0 flowid 1:1"
+BATCH = f"""\
+# what follows is numbered from 2
+filter add dev v0 ingress pref 1 {U32}
+
+filter add dev v0 ingress pref 2 bpf da obj {TC} \\
+    sec classifier
+filter show dev v0 ingress
+filter add dev v0 ingress pref 3 {U32}
+filter add dev nodev ingress pref 3 {U32}
+filter add dev v0 ingress pref 4 bpf da obj /no/such/file
+filter add dev v0 ingress pref 5 bpf da obj {TC} verb sec x
+filter add dev v0 ingress pref 6 bpf da obj {TC} sec classifier # the end
+filter del dev v0 ingress pref 2 bpf
+filter add dev v0 ingress pref 2 {U32}"""
+
+
+def outcome(side: Tools, line: str, stdin: str) -> tuple[int, list[str], Any]:
+    """Status, the lines that say where it failed, and the filters that are there in the end."""
+    done = side(line, stdin)
+    failed = [text for text in done.stderr.splitlines() if text.startswith("Command failed ")]
+    return done.returncode, failed, state(side)
+
+
+@pytest.mark.parametrize("force", ["", "-force "])
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_mixed_batch(tools: tuple[Tools, Tools], tmp_path: Path, force: str, how: str) -> None:
+    file = tmp_path / "batch"
+    file.write_text(BATCH)
+    name = str(file) if how == "file" else "-"
+    ours, theirs = (outcome(side, f"tc {force}-b {name}", BATCH) for side in tools)
+    assert ours == theirs
+    numbers = [text.rpartition(":")[2] for text in ours[1]]
+    assert numbers == (["8", "9", "10"] if force else ["8"])
+
+
+def test_output_of_a_batch_keeps_its_order(tools: tuple[Tools, Tools]) -> None:
+    lines = [
+        f"filter add dev v0 ingress pref {n} bpf da obj {TC} sec classifier\nfilter show dev v0 ingress"
+        for n in range(1, 9)
+    ]
+    ours, theirs = (side("tc -b -", "\n".join(lines)) for side in tools)
+    assert (ours.returncode, ours.stderr) == (0, "")
+    prefs = [[line.split()[4] for line in done.stdout.splitlines()] for done in (ours, theirs)]
+    assert prefs[0] == prefs[1]
+    assert len(prefs[0]) == 2 * sum(range(1, 9))
+
+
+def test_batch_of_ip(tools: tuple[Tools, Tools]) -> None:
+    batch = (
+        f"link set v0 mtu 1400\nlink set v0 xdp obj {XDP} sec xdp alias one\nlink set v0 mtu 1300 xdp off\n"
+    )
+    ours, theirs = (outcome(side, "ip -batch -", batch) for side in tools)
+    assert ours == theirs
+    bad = f"link set v0 mtu 1200\nlink set v0 xdp obj {XDP} sec no-such\nlink set v0 mtu 1100\n"
+    ours, theirs = (outcome(side, "ip -batch -", bad) for side in tools)
+    assert (ours[0], ours[2]) == (theirs[0], theirs[2])
+    assert ours[0] == 255
+
+
+def test_many_lines(tools: tuple[Tools, Tools]) -> None:
+    """More than a pipe holds, and errors enough to fill another."""
+    ours, _ = tools
+    lines = [f"filter del dev v0 ingress pref {n} {U32}" for n in range(1, 4001)]
+    lines[2000] = f"filter add dev v0 ingress pref 2001 bpf da obj {TC} sec classifier"
+    done = ours("tc -force -b -", "\n".join(lines))
+    assert done.returncode == 1
+    assert done.stderr.count("Command failed -:") == 3999
+    assert len(ours.shows("tc filter show dev v0 ingress")) == 2
