@@ -37,9 +37,20 @@ _IFREQ_SIZE = 40
 _X86_64_UPROBE = 336  # uprobe(2), arch/x86/entry/syscalls/syscall_64.tbl
 _COMMON_ATTR_SIZE = 16  # struct bpf_common_attr, read when the command says so
 
+_PROT_READ, _PROT_WRITE = 1, 2
+_MAP_SHARED = 1
+_MAP_FIXED_NOREPLACE = 0x100000
+_MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_pread = _libc.pread
+_pread.restype = ctypes.c_ssize_t
+_pread.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long]
 
 
 def address(buffer: bytearray) -> int:
@@ -122,6 +133,27 @@ class System:
         buffer = (ctypes.c_long * 32)()
         _check(_libc.statfs(os.fsencode(path), buffer), path)
         return buffer[0] & 0xFFFFFFFF
+
+    # --- memory ---
+
+    def mmap(self, fd: int, size: int, address: int) -> int:
+        """mmap(2), shared, to read and write; at ``address`` and nowhere else unless that is 0.
+
+        Python's own mapping cannot be told where to go.
+        """
+        flags = _MAP_SHARED | (_MAP_FIXED_NOREPLACE if address else 0)
+        result = _mmap(address, size, _PROT_READ | _PROT_WRITE, flags, fd, 0)
+        if result == _MAP_FAILED:
+            _check(-1)
+        return int(result or 0)
+
+    def munmap(self, address: int, size: int) -> None:
+        """munmap(2)."""
+        _check(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)))
+
+    def read_into(self, fd: int, address: int, size: int, offset: int) -> int:
+        """pread(2) to a place in memory that may not be there: bytes read, EFAULT for none."""
+        return int(_check(_pread(fd, address, size, offset)))
 
     # --- namespaces and network devices ---
 

@@ -12,6 +12,7 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
 
 if TYPE_CHECKING:
+    from bpfctl.kernel.memory import Mapping
     from bpfctl.loader.struct_ops import FittedMap
 
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Map:
     """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there before.
 
-    ``value``: of a struct_ops map, what it is registered with.
+    ``value``: of a struct_ops map, what it is registered with.  ``data_offset``: where in an arena the
+    object's variables are, bytes; ``mapping``: an arena made here, in this process's memory.
     """
 
     spec: MapSpec
@@ -27,6 +29,8 @@ class Map:
     pin_path: str | None = None
     reused: bool = False
     value: bytes | None = None
+    data_offset: int = 0
+    mapping: Mapping | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +77,8 @@ class LoadedObject:
     def close(self) -> None:
         """Close every descriptor."""
         for live in self.maps.values():
+            if live.mapping:
+                live.mapping.close()
             live.fd.close()
         for program in self.programs.values():
             program.fd.close()

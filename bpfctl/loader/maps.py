@@ -76,12 +76,13 @@ class MapMaker:
         path = self._plan.path(spec)
         wanted = self._attributes(spec)
         found = open_pinned_map(path, wanted, spec.name) if path else None
-        if found:
-            self._loaded.maps[spec.name] = Map(spec, found[0], path, reused=True)
-            return
-        live = Map(spec, self._create(spec, wanted), path)
+        live = Map(spec, found[0] if found else self._create(spec, wanted), path, reused=bool(found))
         self._loaded.maps[spec.name] = live
-        if spec.origin is MapOrigin.DATA:
+        if spec.map_type == MapType.ARENA:
+            from bpfctl.loader.arena import place_arena
+
+            place_arena(live, self._loaded.spec.path)
+        elif spec.origin is MapOrigin.DATA and not live.reused:
             _write_data(live, self._loaded.spec)
 
     def _attributes(self, spec: MapSpec) -> MapAttributes:
@@ -262,6 +263,10 @@ def _write_data(live: Map, obj: ObjectSpec) -> None:
 
 def check_definition(spec: MapSpec, path: str) -> None:
     """ObjectFileError for a definition that no kernel accepts; said before anything is created."""
+    if spec.map_type == MapType.ARENA:
+        from bpfctl.loader.arena import check_arena
+
+        check_arena(spec, path)
     if spec.map_type == MapType.UNSPEC:
         reason = "map type is 0"
     elif spec.max_entries == 0 and spec.map_type in _COUNTED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 import sys
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, ObjectFileError, printable
@@ -40,19 +41,24 @@ class ProgramRequest(NamedTuple):
     attach_fd: int = 0
 
 
-def patch_maps(linked: LinkedProgram, loaded: LoadedObject) -> bytes:
-    """``linked.code`` with the fds of the live maps in it.
+def patch_maps(
+    linked: LinkedProgram, loaded: LoadedObject, jump_tables: Mapping[str, Fd] | None = None
+) -> bytes:
+    """``linked.code`` with the fds of the live maps, and of its jump tables, in it.
 
     Fields of a ld_imm64 pair: src_reg is the high nibble of byte 1, imm the words at 4 and 12.
     """
     code = bytearray(linked.code)
     for index, name, value_offset in linked.references:
         at = index * 8
-        live = loaded.maps[name]
+        if jump_tables and name in jump_tables:
+            fd, start = jump_tables[name], 0
+        else:
+            fd, start = loaded.maps[name].fd, loaded.maps[name].data_offset
         kind = BPF_PSEUDO_MAP_FD if value_offset is None else BPF_PSEUDO_MAP_VALUE
         code[at + 1] = code[at + 1] & 0x0F | kind << 4
-        struct.pack_into("=i", code, at + 4, live.fd.number)
-        struct.pack_into("=I", code, at + 12, value_offset or 0)
+        struct.pack_into("=i", code, at + 4, fd.number)
+        struct.pack_into("=I", code, at + 12, (value_offset or 0) + start & 0xFFFFFFFF)
     return bytes(code)
 
 
@@ -64,10 +70,31 @@ def load_program(
     Raises VerifierError with source line and the log lines that matter, KernelError for a refusal
     without a log, ObjectFileError for a licence text that cannot be passed on.
     """
+    tables = _jump_tables(linked, loaded.spec.path)
+    try:
+        attributes = _attributes(loaded, spec, linked, request, patch_maps(linked, loaded, tables))
+        fd = _load(loaded, spec, linked, attributes, request)
+    finally:
+        for table in tables.values():
+            table.close()  # the program holds its own
+    return Program(spec, linked, request.program_type, Fd(fd))
+
+
+def _jump_tables(linked: LinkedProgram, path: str) -> dict[str, Fd]:
+    if not linked.jump_tables:
+        return {}
+    from bpfctl.loader.jump_tables import make_jump_tables
+
+    return make_jump_tables(linked, path)
+
+
+def _attributes(
+    loaded: LoadedObject, spec: ProgramSpec, linked: LinkedProgram, request: ProgramRequest, code: bytes
+) -> ProgAttributes:
     btf = loaded.btf
-    attributes = ProgAttributes(
+    return ProgAttributes(
         prog_type=request.program_type,
-        code=patch_maps(linked, loaded),
+        code=code,
         license=loaded.spec.license,
         name=spec.name,
         expected_attach_type=request.attach_type,
@@ -82,8 +109,6 @@ def load_program(
         attach_btf_id=request.attach_btf_id,
         attach_fd=request.attach_fd,
     )
-    fd = _load(loaded, spec, linked, attributes, request)
-    return Program(spec, linked, request.program_type, Fd(fd))
 
 
 def _load(

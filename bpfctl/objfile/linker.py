@@ -122,6 +122,7 @@ class _Linker:
             line_info=line_info,
             line_info_size=line_size,
             poisoned=self._poisoned,
+            jump_tables=self._relocator.jump_tables,
         )
 
     def _debug_info(self) -> tuple[bytes, int, bytes, int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from bpfctl.errors import BtfError, ObjectFileError, printable
+from bpfctl.objfile.arena import read_arena_data
 from bpfctl.objfile.data_maps import read_data_maps
 from bpfctl.objfile.elf import (
     SHN_UNDEF,
@@ -167,6 +168,7 @@ def _read_maps(
             message = f"a second map called {printable(spec.name)}"
             raise ObjectFileError(message, path=elf.path, section=spec.section, offset=spec.offset)
         maps[spec.name] = spec
+    read_arena_data(elf, maps.values())
     return maps
 
 

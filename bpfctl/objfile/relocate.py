@@ -14,6 +14,7 @@ from typing import TypedDict
 
 from bpfctl.errors import RelocationError, UnsupportedObjectError, printable
 from bpfctl.insn import CALL, LD_IMM64, SLOT
+from bpfctl.objfile.arena import ARENA_SECTION, find_arena
 from bpfctl.objfile.elf import (
     MAX_MESSAGE_SIZE,
     SHN_ABS,
@@ -24,6 +25,7 @@ from bpfctl.objfile.elf import (
     RelocationEntry,
     Symbol,
 )
+from bpfctl.objfile.jump_tables import JUMP_TABLES_SECTION, BadTableError, read_jump_table
 from bpfctl.objfile.programs import Place, code_sections
 from bpfctl.objfile.sections import is_struct_ops_section
 from bpfctl.objfile.spec import FunctionSpec, MapOrigin, MapReference, ObjectSpec, Relocation
@@ -38,8 +40,7 @@ from bpfctl.uapi import (
 _IMM = {"<": Struct("<i"), ">": Struct(">i")}
 _SECOND_IMM = {"<": Struct("<iIi"), ">": Struct(">iIi")}  # from the first immediate to the second
 
-# Sections whose symbols need more than a map's fd, and what the user has to be told of them.
-_UNSUPPORTED_SECTIONS = {".addr_space.1": "an arena variable", ".jumptables": "a jump table"}
+# Externs that need more than a map's fd, and what the user has to be told of them.
 _UNSUPPORTED_EXTERNS = {
     "kconfig": "a kernel configuration value (.kconfig)",
     "ksym": "a kernel symbol (.ksyms)",
@@ -58,11 +59,13 @@ _SUBPROGRAM_CALL = {"<": bytes([CALL, BPF_PSEUDO_CALL << 4]), ">": bytes([CALL, 
 class Relocator:
     """Relocates functions of ``obj`` as they are appended to the code of one program.
 
-    ``references`` gathers the slots that wait for a map's fd.
+    ``references`` gathers the slots that wait for a map's fd, ``jump_tables`` what is to be in those maps of
+    them that are made for the program alone.
     """
 
     def __init__(self, obj: ObjectSpec, program: str) -> None:
         self.references: list[MapReference] = []
+        self.jump_tables: dict[str, tuple[int, ...]] = {}
         self._program = program
         self._elf = elf = obj._elf
         self._imm = _IMM[elf.prefix]
@@ -73,6 +76,7 @@ class Relocator:
         self._code_sections = {section.index for section in code_sections(elf)}
         self._externs = {extern.name: extern.kind for extern in obj.externs}
         self._maps, self._data_maps = _map_places(obj)
+        self._arena = find_arena(obj.maps.values())
         self._handlers: dict[int, Callable[[int, Symbol], None]] = {}
         self._calls: list[tuple[int, Place]] = []
         self._function = FunctionSpec("", 0, 0, 0, False)
@@ -117,8 +121,10 @@ class Relocator:
         section = self._elf.sections[index].name
         if section in ("maps", ".maps"):
             return self._map
-        if section in _UNSUPPORTED_SECTIONS:
-            raise self._unsupported(_UNSUPPORTED_SECTIONS[section], position, symbol)
+        if section == ARENA_SECTION and self._arena is not None:
+            return self._arena_variable
+        if section == JUMP_TABLES_SECTION:
+            return self._jump_table
         raise self._error(
             f"lies in section {section}, which becomes no map and holds no code", position, symbol
         )
@@ -153,6 +159,31 @@ class Relocator:
             raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
         self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
         self.references.append(MapReference(position // SLOT, name, offset))
+
+    def _arena_variable(self, position: int, symbol: Symbol) -> None:
+        """An offset in the data of the arena; the loader knows where in the arena that is."""
+        offset = symbol.value + self._load_immediate(position, symbol)
+        assert self._arena is not None
+        size = len(self._arena.data or b"")
+        if not 0 <= offset <= size:  # the kernel lets a program name the end
+            raise self._error(
+                f"points to byte {offset} of {ARENA_SECTION}, which has {size}", position, symbol
+            )
+        self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
+        self.references.append(MapReference(position // SLOT, self._arena.name, offset))
+
+    def _jump_table(self, position: int, symbol: Symbol) -> None:
+        """A table belongs to the function that uses it; all of that function's uses share one map."""
+        self._load_immediate(position, symbol)
+        name = f"{JUMP_TABLES_SECTION}+{symbol.value:#x}"
+        try:
+            targets = read_jump_table(self._elf, symbol, self._function, self._base // SLOT)
+        except BadTableError as error:
+            raise self._error(str(error), position, symbol) from None
+        if self.jump_tables.setdefault(name, targets) != targets:
+            raise self._error("is a table that another function uses too", position, symbol)
+        self._write_load(position, BPF_PSEUDO_MAP_VALUE, 0)
+        self.references.append(MapReference(position // SLOT, name, 0))
 
     def _subprogram(self, position: int, symbol: Symbol) -> None:
         code = self._code

@@ -78,7 +78,7 @@ class MapSpec:
     inner: MapSpec | None = None
     # initial contents
     slots: tuple[MapSlot, ...] = ()
-    data: bytes | None = None  # image of the one entry; None: all zero (.bss); STRUCT_OPS: as in the object
+    data: bytes | None = None  # image of the one entry, None for all zero (.bss); of an arena its variables
     frozen: bool = False  # DATA only: frozen before any program is loaded
     # STRUCT_OPS only
     functions: tuple[MemberFunction, ...] = ()  # their words in ``data`` are zero
@@ -129,7 +129,7 @@ class ProgramSpec:
 
 
 class MapReference(NamedTuple):
-    """A pair of instruction slots whose first ``imm`` must receive a map's fd.
+    """A pair of instruction slots whose first ``imm`` must receive the fd of a map, or of a jump table's.
 
     ``index``: slot number in the linked code.  ``value_offset`` None: BPF_PSEUDO_MAP_FD;
     else BPF_PSEUDO_MAP_VALUE at that byte offset of the map's value.  The linker has written
@@ -157,7 +157,8 @@ class LinkedProgram:
     ``func_info``/``line_info``: records for the kernel (instruction numbers from the start of
     ``code``), each of the record size given; b"" when the object has none.
     ``poisoned``: instructions that CO-RE found no value for and that must not be reached, as number ->
-    a sentence that says why.
+    a sentence that says why.  ``jump_tables``: instructions that each may jump to, by the name that
+    ``references`` has for it.
     """
 
     name: str
@@ -169,6 +170,7 @@ class LinkedProgram:
     line_info: bytes = b""
     line_info_size: int = 0
     poisoned: dict[int, str] = field(default_factory=dict)
+    jump_tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class ExternSpec(NamedTuple):

@@ -440,16 +440,6 @@ def test_unsupported_pieces_are_named(object_name: str, program: str, piece: str
     assert "which bpfctl does not handle" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("section", "piece"), [(".addr_space.1", "an arena variable"), (".jumptables", "a jump table")]
-)
-def test_unsupported_sections_are_named(section: str, piece: str) -> None:
-    data = main_with(Reloc(8, section), more=(Sec(section, bytes(8)),))
-    assert f"symbol {section} is {piece}, which bpfctl does not handle" in refusal(
-        data, UnsupportedObjectError
-    )
-
-
 def test_without_the_kernels_types_core_is_refused_where_it_is_needed() -> None:
     b = BtfBuilder()
     number = b.int()
