@@ -51,6 +51,7 @@ class Btf:
         "_data",
         "_first_id",
         "_first_string",
+        "_kinds",
         "_members",
         "_name_offsets",
         "_parts",
@@ -68,6 +69,7 @@ class Btf:
         self._first_id = len(base) if base else 1
         self._first_string = base.strings_size if base else 0
         self._name_offsets: list[int] | None = None
+        self._kinds: bytes | None = None  # a byte for each own type
         self._members: dict[int, tuple[Member, ...]] = {}
         self.base = base
         self.byte_order = parts.byte_order
@@ -115,10 +117,13 @@ class Btf:
 
     def ids(self, kind: Kind) -> Iterator[int]:
         """Ids of the own types (not the base's) of ``kind``, ascending."""
-        words = self._parts.words
-        for type_id, at in enumerate(self._parts.starts, self._first_id):
-            if words[at + 1] >> KIND_SHIFT & KIND_MASK == kind:
-                yield type_id
+        if self._kinds is None:
+            words = self._parts.words
+            self._kinds = bytes([words[at + 1] >> KIND_SHIFT & KIND_MASK for at in self._parts.starts])
+        at = self._kinds.find(kind)
+        while at >= 0:
+            yield self._first_id + at
+            at = self._kinds.find(kind, at + 1)
 
     def kind(self, type_id: int) -> Kind:
         """The kind of type ``type_id``; VOID for 0."""
@@ -138,6 +143,13 @@ class Btf:
         part, at, kind = self._record(type_id)
         name, info, size_or_type = part._parts.words[at : at + 3].tolist()
         return BtfType(type_id, kind, part.string(name), info & VLEN_MASK, bool(info & KFLAG), size_or_type)
+
+    def size_or_type(self, type_id: int) -> int:
+        """That field of ``type(type_id)``, without the cost of its name; 0 for void."""
+        if not type_id:
+            return 0
+        part, at, _ = self._record(type_id)
+        return int(part._parts.words[at + 2])
 
     def string(self, offset: int) -> str:
         """The NUL-terminated string at ``offset`` of the string section."""

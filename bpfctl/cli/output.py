@@ -40,17 +40,26 @@ class Output:
         else:
             self.text(render(_safe(record)))
 
+    def document(self, key: str, records: Iterable[Record], render: Callable[[Record], str]) -> None:
+        """A long list: in JSON an object with only ``key``; its text comes from ``render`` already safe."""
+        if self.json:
+            sys.stdout.write(f'{{"{key}":')
+            self._array(records, "}\n")
+            return
+        for record in records:
+            self.text(render(record))
+
     def text(self, text: str) -> None:
         """``text``, already safe, and a newline; nothing at all for ""."""
         if text:
             sys.stdout.write(text + "\n")
 
-    def _array(self, records: Iterable[object]) -> None:
+    def _array(self, records: Iterable[object], end: str = "\n") -> None:
         separator = "["
         for record in records:
             sys.stdout.write(separator + self._encode(record))
             separator = ","
-        sys.stdout.write("]\n" if separator == "," else "[]\n")
+        sys.stdout.write(("]" if separator == "," else "[]") + end)
 
     def _encode(self, record: object) -> str:
         import json

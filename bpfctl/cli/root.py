@@ -38,6 +38,7 @@ ROOT = Group(
         "map": "bpfctl.cli.map:map_",
         "obj": "bpfctl.cli.obj:obj",
         "feature": "bpfctl.cli.feature:feature",
+        "btf": "bpfctl.cli.btf:btf",
         "completion": "bpfctl.cli.completion:completion",
         "version": "bpfctl.cli.version:version",
     },

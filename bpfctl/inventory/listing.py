@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 from bpfctl.errors import KernelError, NotFoundError
 from bpfctl.inventory import holders, names
-from bpfctl.inventory.records import MapInfo, ProgramInfo
-from bpfctl.inventory.reference import MAP, PROGRAM, Reference, iter_open, open_map, open_program
+from bpfctl.inventory.records import BtfInfo, MapInfo, ProgramInfo
+from bpfctl.inventory.reference import (
+    BTF,
+    MAP,
+    PROGRAM,
+    Noun,
+    Reference,
+    iter_open,
+    open_id,
+    open_map,
+    open_program,
+)
 from bpfctl.kernel import info
 from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
 
@@ -38,6 +49,44 @@ def list_maps(*, pins: bool = False, processes: bool = False) -> Iterator[MapInf
             pinned=None if pinned is None else tuple(pinned.get(record.id, ())),
             pids=None if held is None else tuple(held.get(record.id, ())),
         )
+
+
+def list_btf(number: int | None = None, *, processes: bool = False) -> Iterator[BtfInfo]:
+    """Every BTF object, or the one with that id, with the programs and maps that were made with it.
+
+    Needs CAP_SYS_ADMIN.  ``processes`` fills ``pids``.
+    """
+    programs = _users(PROGRAM, info.prog_info)
+    maps = _users(MAP, info.map_info)
+    held = holders.processes_by_id("btf") if processes else None
+    for fd in iter_open(BTF) if number is None else [open_id(BTF, number)]:
+        with fd:
+            try:
+                facts = info.btf_info(fd.number)
+            except OSError as error:
+                raise KernelError("cannot read the info of BTF", errno=error.errno or 0) from error
+        yield BtfInfo(
+            id=facts.id,
+            name=facts.name,
+            size=facts.size,
+            kernel=facts.kernel_btf,
+            prog_ids=tuple(programs.get(facts.id, ())),
+            map_ids=tuple(maps.get(facts.id, ())),
+            pids=None if held is None else tuple(held.get(facts.id, ())),
+        )
+
+
+def _users(noun: Noun, facts_of: Callable[[int], info.ProgInfo | info.MapInfo]) -> dict[int, list[int]]:
+    """BTF id -> ids of the programs or maps that have it."""
+    users = defaultdict(list)
+    for fd in iter_open(noun):
+        try:
+            facts = facts_of(fd.number)
+        except OSError as error:
+            raise KernelError(f"cannot read a {noun.word}'s info", errno=error.errno or 0) from error
+        if facts.btf_id:
+            users[facts.btf_id].append(facts.id)
+    return users
 
 
 def find_program(reference: Reference, *, processes: bool = False) -> ProgramInfo:

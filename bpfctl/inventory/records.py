@@ -59,3 +59,15 @@ class MapInfo(NamedTuple):
     ifindex: int
     pinned: tuple[str, ...] | None = None
     pids: tuple[Process, ...] | None = None
+
+
+class BtfInfo(NamedTuple):
+    """A BTF object: ``size`` in bytes; ``name`` only of the kernel's and its modules'."""
+
+    id: int
+    name: str
+    size: int
+    kernel: bool
+    prog_ids: tuple[int, ...]  # that were loaded with it
+    map_ids: tuple[int, ...]
+    pids: tuple[Process, ...] | None = None

@@ -27,7 +27,7 @@ class Reference(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """One of the two kinds of object that a reference can mean."""
+    """One of the kinds of object that an id can mean."""
 
     word: str
     next_id: Command
@@ -49,8 +49,13 @@ def _map_matches(fd: int, reference: Reference) -> bool:
     return names.fits(reference.value, info.map_info(fd).name)
 
 
+def _btf_matches(fd: int, reference: Reference) -> bool:
+    return info.btf_info(fd).name == reference.value
+
+
 PROGRAM = Noun("program", Command.PROG_GET_NEXT_ID, Command.PROG_GET_FD_BY_ID, _program_matches)
 MAP = Noun("map", Command.MAP_GET_NEXT_ID, Command.MAP_GET_FD_BY_ID, _map_matches)
+BTF = Noun("BTF object", Command.BTF_GET_NEXT_ID, Command.BTF_GET_FD_BY_ID, _btf_matches)
 
 
 def open_program(reference: Reference) -> Fd:
@@ -84,13 +89,14 @@ def iter_open(noun: Noun) -> Iterator[Fd]:
 
 def _open(noun: Noun, reference: Reference) -> Fd:
     if reference.by == "id":
-        return _open_id(noun, int(reference.value))
+        return open_id(noun, int(reference.value))
     if reference.by == "pinned":
         return _open_pin(noun, reference.value)
-    return _open_id(noun, _search(noun, reference))
+    return open_id(noun, _search(noun, reference))
 
 
-def _open_id(noun: Noun, number: int) -> Fd:
+def open_id(noun: Noun, number: int) -> Fd:
+    """The object of that kind with this id; the caller closes it.  Raises as :func:`open_program`."""
     try:
         return Fd(bpf.get_fd_by_id(noun.fd_by_id, number))
     except FileNotFoundError as error:

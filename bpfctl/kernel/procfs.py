@@ -8,11 +8,16 @@ from contextlib import suppress
 
 from bpfctl.kernel import info
 
-_TARGETS = {"prog": "anon_inode:bpf-prog", "map": "anon_inode:bpf-map", "link": "anon_inode:bpf_link"}
+_TARGETS = {
+    "prog": "anon_inode:bpf-prog",
+    "map": "anon_inode:bpf-map",
+    "link": "anon_inode:bpf_link",
+    "btf": "anon_inode:btf",
+}
 
 
 def iter_holders(kind: str) -> Iterator[tuple[int, str, set[int]]]:
-    """(pid, command name, ids) of each process with open descriptors of ``kind``: prog, map or link.
+    """(pid, command name, ids) of each process with open descriptors of ``kind``: prog, map, link or btf.
 
     This process is left out; those of other users are missed without the right to read them.
     """

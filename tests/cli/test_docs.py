@@ -41,6 +41,8 @@ WORDS = {
     "grammar/qdisc.py": ("qdisc",),
     "grammar/spec.py": ("link", "filter"),
     "feature_probe.py": ("feature",),
+    "btf_dump.py": ("btf",),
+    "btf_show.py": ("btf",),
     "map_elements.py": ("map",),
     "grammar/load.py": ("prog",),
 }
@@ -52,6 +54,8 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Verdicts", "", verdict.Verdict),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
+    ("bpfctl-btf.8", "", "", records.BtfInfo),
+    ("bpfctl-btf.8", "", "pids[].", records.Process),
     ("bpfctl-obj.8", "", "", obj_records.ObjectRecord),
     ("bpfctl-obj.8", "", "sections[].", obj_records.SectionRecord),
     ("bpfctl-obj.8", "", "programs[].", obj_records.ProgramRecord),

@@ -7,7 +7,7 @@ from runner import Cli
 
 from bpfctl.uapi import AttachType, ProgramType
 
-OBJECTS = "link, qdisc, filter, prog, map, obj, feature, completion, version"
+OBJECTS = "link, qdisc, filter, prog, map, obj, feature, btf, completion, version"
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
 INCOMPLETE = "Command line is not complete"

@@ -41,7 +41,7 @@ PROGRAM_TYPES = {
     "freplace": (ProgramType.EXT, AttachType(0)),
     "lsm": (ProgramType.LSM, AttachType.LSM_MAC),
 }
-TOOLS = {"bpftool", "ip", "strace", "tc"}
+TOOLS = {"bpftool", "clang-19", "ip", "strace", "tc"}
 ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | TOOLS
 SKIP_PREFIX = "this machine lacks "
 
