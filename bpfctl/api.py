@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bpfctl.loader import LoadedObject, Session, Transaction
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
-    from bpfctl.objfile.spec import ProgramSpec
+    from bpfctl.objfile.spec import ProgramSpec, Setting
 
 _ANNOTATION_BYTES = 255  # CLS_BPF_NAME_LEN less its NUL (net/sched/cls_bpf.c)
 
@@ -35,6 +35,7 @@ class ObjectSource(NamedTuple):
     ``section`` and ``program`` (a function name) choose one; with neither, iproute2's default section for
     the hook, or the only program that suits.  ``maps_abi`` (``iproute2``, ``libbpf``, ``samples``) decides
     where a legacy map definition can be read in two ways.  ``verbose`` shows the verifier's log on stderr.
+    ``settings`` are values for global variables.
     """
 
     path: str
@@ -42,6 +43,7 @@ class ObjectSource(NamedTuple):
     program: str | None = None
     maps_abi: str | None = None
     verbose: bool = False
+    settings: tuple[Setting, ...] = ()
 
 
 ProgramSource: TypeAlias = ObjectSource | Reference
@@ -261,7 +263,7 @@ def _read(source: ObjectSource, session: Session | None, stack: ExitStack) -> tu
         from bpfctl.loader import Session
 
         session = stack.enter_context(Session())
-    return session.read(source.path, source.maps_abi), session
+    return session.read(source.path, source.maps_abi, source.settings), session
 
 
 def _choose(obj: ObjectSpec, source: ObjectSource, options: LoadOptions) -> ProgramSpec:

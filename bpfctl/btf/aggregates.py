@@ -166,6 +166,15 @@ class Record(Codec):
         self.leaves = sum(field.codec.leaves for field in fields) or 1
         self.overlapping = _overlap(fields)
 
+    def field_of(self, path: str) -> Field | None:
+        """The member with the longest name that ``path`` begins with: variables may have dots in theirs."""
+        fitting = [
+            name
+            for name in self.fields
+            if path.startswith(name) and path[len(name) : len(name) + 1] in ("", ".", "[")
+        ]
+        return self.fields[max(fitting, key=len)] if fitting else None
+
     @property
     def expected(self) -> str:
         return f"{self.label}, an object with {self._listed()}"

@@ -49,16 +49,10 @@ def _first_step(codec: Codec, path: str, whole: str) -> tuple[Place | Field, str
 
 
 def _member(record: Record, path: str, whole: str) -> tuple[Field, str]:
-    """The member with the longest name that fits: names of variables may have dots themselves."""
-    fitting = [
-        name
-        for name in record.fields
-        if path.startswith(name) and path[len(name) : len(name) + 1] in ("", ".", "[")
-    ]
-    if not fitting:
+    field = record.field_of(path)
+    if field is None:
         raise record.wrong(path, whole, "there is no such member")
-    name = max(fitting, key=len)
-    return record.fields[name], path[len(name) :]
+    return field, path[len(field.name) :]
 
 
 def replaced(codec: Codec, path: str, change: Callable[[Codec, str], Codec], name: str = "") -> Codec:

@@ -11,9 +11,10 @@ from bpfctl.cli.grammar.link import parse_set
 @words_command(
     "set",
     "[ dev ] DEV { xdp | xdpgeneric | xdpdrv | xdpoffload }\n"
-    "    { off | none | obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]\n"
+    "    { off | none | obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ]\n"
+    "      [ set NAME=VALUE ]... [ verbose ]\n"
     "    | pinned PATH | id N }",
-    keywords="dev xdp xdpgeneric xdpdrv xdpoffload off obj pinned id sec program maps-abi verbose",
+    keywords="dev xdp xdpgeneric xdpdrv xdpoffload off obj pinned id sec program maps-abi set verbose",
 )
 def set_(app: App, words: list[str]) -> None:
     """Attach an XDP program to DEV, or take it off.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     "[ type TYPE ] [ attach TYPE ] [ btf FILE ]\n"
-    "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]"
+    "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]"
 )
 
 

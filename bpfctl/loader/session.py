@@ -18,7 +18,7 @@ from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.load import LoadRequest, kernel_types, load
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import read_object
-from bpfctl.objfile.spec import ObjectSpec
+from bpfctl.objfile.spec import ObjectSpec, Setting
 
 if TYPE_CHECKING:
     from bpfctl.loader.kernel_types import KernelTypes
@@ -33,6 +33,7 @@ class _FileKey(NamedTuple):
     size: int
     mtime: int
     maps_abi: str | None
+    settings: tuple[Setting, ...]
 
 
 class Session:
@@ -44,12 +45,13 @@ class Session:
         self._loaded: tuple[LoadRequest, LoadedObject] | None = None
         self._kernel: KernelTypes | None = None
 
-    def read(self, path: str, maps_abi: str | None = None) -> ObjectSpec:
-        """``read_object``, remembered while the file stays as it is."""
-        key = _file_key(path, maps_abi)
+    def read(self, path: str, maps_abi: str | None = None, settings: tuple[Setting, ...] = ()) -> ObjectSpec:
+        """``read_object`` with its variables set, remembered while the file stays as it is."""
+        key = _file_key(path, maps_abi, settings)
         if self._object is None or key != self._key:
             self._drop()
-            self._object, self._key = read_object(path, maps_abi=maps_abi), key
+            obj = read_object(path, maps_abi=maps_abi)
+            self._object, self._key = _with_settings(obj, settings), key
         return self._object
 
     def load(self, obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> LoadedObject:
@@ -84,12 +86,21 @@ class Session:
         self._drop()
 
 
-def _file_key(path: str, maps_abi: str | None) -> _FileKey:
+def _with_settings(obj: ObjectSpec, settings: tuple[Setting, ...]) -> ObjectSpec:
+    if not settings:
+        return obj
+    from bpfctl.objfile.globals import with_settings
+
+    return with_settings(obj, settings)
+
+
+def _file_key(path: str, maps_abi: str | None, settings: tuple[Setting, ...]) -> _FileKey:
     try:
         status = os.stat(path)
     except OSError as error:
         raise BpfctlError(f"{path}: {error.strerror}") from error
-    return _FileKey(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, maps_abi)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _FileKey(path, *state, maps_abi, settings)
 
 
 def _is_shared(live: Map) -> bool:

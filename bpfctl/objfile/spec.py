@@ -90,6 +90,13 @@ class MapSpec:
         return self.origin is MapOrigin.BTF and self.pinning == 1
 
 
+class Setting(NamedTuple):
+    """A value for a global variable: ``path`` is it or a part of it, ``text`` words that fit its type."""
+
+    path: str
+    text: str
+
+
 class FunctionSpec(NamedTuple):
     """One function: ``offset`` and ``size`` in bytes within section number ``section_index``."""
 

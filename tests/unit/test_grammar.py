@@ -15,6 +15,7 @@ from bpfctl.cli.grammar.tokens import Tokens, parse_number
 from bpfctl.cli.root import Arguments, parse_arguments
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
+from bpfctl.objfile.spec import Setting
 
 X = ObjectSource("x.o")
 
@@ -86,6 +87,10 @@ def test_unknown_option(word: str) -> None:
         ("v0 xdp obj x.o v", LinkSet("v0", "xdp", X._replace(verbose=True))),
         ("v0 xdp obj x.o maps-abi libbpf", LinkSet("v0", "xdp", X._replace(maps_abi="libbpf"))),
         (
+            "v0 xdp obj x.o set a.b=1 sec a --set c==",
+            LinkSet("v0", "xdp", X._replace(section="a", settings=(Setting("a.b", "1"), Setting("c", "=")))),
+        ),
+        (
             "xdp obj x.o verbose program f sec a v0",
             LinkSet("v0", "xdp", ObjectSource("x.o", "a", "f", None, True)),
         ),
@@ -96,7 +101,18 @@ def test_link_set(line: str, expected: LinkSet) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["v0 xdp obj-p /p", "v0 xdp prog f", "v0 xdp i 3", "v0 XDP off", "v0 xdp of"]
+    "line",
+    [
+        "v0 xdp obj-p /p",
+        "v0 xdp prog f",
+        "v0 xdp i 3",
+        "v0 XDP off",
+        "v0 xdp of",
+        "v0 xdp obj x.o set a",
+        "v0 xdp obj x.o set =1",
+        "v0 xdp obj x.o set",
+        "v0 xdp id 3 set a=1",
+    ],
 )
 def test_link_set_takes_no_other_words(line: str) -> None:
     with pytest.raises(UsageError):

@@ -15,7 +15,7 @@ from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
 from bpfctl.uapi import AttachType, ProgramType
 
-KEYWORDS = "type attach btf verdict sec program maps-abi verbose"
+KEYWORDS = "type attach btf verdict sec program maps-abi set verbose"
 _DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
 
 

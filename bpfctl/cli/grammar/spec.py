@@ -1,18 +1,19 @@
 """The BPF spec of iproute2's commands: which program is to be attached.
 
     SPEC := { object-file | obj } FILE OPTS | { object-pinned | pinned | fd } PATH OPTS | id N OPTS
-    OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]
+    OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]
 
 In iproute2 the order of OPTS is fixed; here any order does, unless the tokens are strict.  ``id``,
-``program`` and ``maps-abi`` are whole words, ``obj`` too; the others may be cut.
+``program``, ``maps-abi`` and ``set`` (or ``--set``) are whole words, ``obj`` too; the others may be cut.
 """
 
 from __future__ import annotations
 
 from bpfctl.api import ObjectSource, ProgramSource
 from bpfctl.cli.grammar.reference import reference
-from bpfctl.cli.grammar.tokens import Tokens, matches, unknown
+from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError
+from bpfctl.objfile.spec import Setting
 
 _MAPS_ABIS = ("iproute2", "libbpf", "samples")
 _MODES = "obj FILE, pinned PATH, id N"
@@ -33,7 +34,9 @@ def parse_source(tokens: Tokens) -> ProgramSource:
     else:
         raise unknown(word, _MODES)
     # Section, program and verbose say nothing of a loaded program; iproute2 reads and ignores them.
-    parse_options(tokens, ObjectSource(""))
+    ignored = parse_options(tokens, ObjectSource(""))
+    if ignored.settings:
+        raise UsageError("set: variables are set before a program is loaded", hint="this one is loaded")
     return source
 
 
@@ -61,6 +64,8 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
             source = source._replace(program=tokens.value("NAME"))
         elif tokens.take("maps-abi"):
             source = source._replace(maps_abi=_parse_abi(tokens))
+        elif tokens.take("set", "--set"):
+            source = source._replace(settings=(*source.settings, parse_setting(tokens)))
         elif tokens.take_prefix("verbose"):
             source = source._replace(verbose=True)
         elif matches(tokens.peek(), "export"):
@@ -77,6 +82,15 @@ def _comes_too_late(word: str, source: ObjectSource) -> bool:
     if word == "program":
         return source.program is not None or source.verbose
     return matches(word, "verbose") and source.verbose
+
+
+def parse_setting(tokens: Tokens) -> Setting:
+    """``NAME=VALUE``, one word: a global variable, or a part of one, and what it is set to."""
+    word = tokens.value("NAME=VALUE")
+    path, equals, text = word.partition("=")
+    if not path or not equals:
+        raise UsageError(f"Illegal setting {shown(word)}: NAME=VALUE is wanted")
+    return Setting(path, text)
 
 
 def _parse_abi(tokens: Tokens) -> str:
