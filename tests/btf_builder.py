@@ -132,6 +132,23 @@ class BtfBuilder:
         return Btf.from_bytes(self.blob(), path=path)
 
 
+def everything(byte_order: str = "little") -> BtfBuilder:
+    """One of each kind that some kernel lacks, with the ids that stand beside them."""
+    b = BtfBuilder(byte_order)
+    number = b.int()  # 1
+    b.func("f", b.func_proto(number, [("x", number)]))  # 2 proto, 3 func
+    b.func("s", 2, linkage=0)  # 4
+    first, second = b.var("first", number), b.var("second", number)  # 5, 6
+    b.datasec(".data", [(first, 0, 4), (second, 8, 4)], 12)  # 7
+    b.datasec("?.struct_ops", [(first, 0, 4)], 4)  # 8
+    b.add(Kind.FLOAT, "double", 8)  # 9
+    b.add(Kind.DECL_TAG, "arg:ctx", 3, words=[0])  # 10
+    b.ptr(b.add(Kind.TYPE_TAG, "kptr", number))  # 11 tag, 12 ptr
+    b.enum64("big", {"LOW": 1, "HIGH": 1 << 40})  # 13
+    b.enum("signed", {"MINUS": 0xFFFFFFFF}, signed=True)  # 14
+    return b
+
+
 Block = tuple[int, Sequence[Sequence[int]]]  # (offset of the section's name, records of words)
 
 

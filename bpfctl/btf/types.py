@@ -316,6 +316,19 @@ class Btf:
         """Where the record of own type ``type_id`` starts, bytes from the start of the blob."""
         return self._parts.types_start + self._parts.starts[type_id - self._first_id] * WORD
 
+    @property
+    def header_size(self) -> int:
+        """Bytes of the header: 24, or more where it tells of a layout section."""
+        return int.from_bytes(self._data[4:8], "little" if self.byte_order == "little" else "big")
+
+    def type_words(self) -> list[int]:
+        """A copy of the type section, as words."""
+        return self._parts.words.tolist()
+
+    def string_data(self) -> bytes:
+        """The own string section."""
+        return bytes(self._data[self._parts.strings_start : self._parts.strings_end])
+
     def _record(self, type_id: int) -> tuple[Btf, int, Kind]:
         """The BTF that holds type ``type_id`` (not 0), the word number of its record, its kind."""
         part: Btf = self

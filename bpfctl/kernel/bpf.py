@@ -24,7 +24,9 @@ _OBJ = struct.Struct("=Q2Ii4x")
 _ID = struct.Struct("=3I")
 _INFO = struct.Struct("=2IQ")
 
-_PROG_LOAD_TRUE_SIZE = 140  # offset of log_true_size
+_PROG_LOAD_FUNC_INFO_SIZE = 76  # offsets: func_info_rec_size, line_info_rec_size, log_true_size
+_PROG_LOAD_LINE_INFO_SIZE = 92
+_PROG_LOAD_TRUE_SIZE = 140
 _BTF_LOAD_TRUE_SIZE = 28
 _PROG_LOAD_TRIES = 5  # the kernel answers EAGAIN when a signal interrupts the verifier
 
@@ -113,6 +115,10 @@ def prog_load(attributes: ProgAttributes, log: VerifierLog | None = None) -> int
     load = PreparedLoad(attributes, log)
     try:
         return load()
+    except OSError as error:
+        if error.errno != errno.E2BIG or not load.shorten_records():
+            raise
+        return load()
     finally:
         if log:
             log._take(load.log, load.true_size)
@@ -130,7 +136,11 @@ class PreparedLoad:
         func_info, line_info = bytearray(a.func_info), bytearray(a.line_info)
         fds = bytearray(struct.pack(f"={len(a.fd_array)}i", *a.fd_array))
         self.log = bytearray(log.size if log else 0)
-        self._held = (license_, func_info, line_info, fds)
+        self._held = (license_, fds)
+        self._records = (
+            (_PROG_LOAD_FUNC_INFO_SIZE, func_info, a.func_info_size),
+            (_PROG_LOAD_LINE_INFO_SIZE, line_info, a.line_info_size),
+        )
         self._attr = bytearray(
             _PROG_LOAD.pack(
                 a.prog_type,
@@ -166,6 +176,21 @@ class PreparedLoad:
     def __call__(self) -> int:
         """The new program's fd."""
         return _retry_again(Command.PROG_LOAD, self._attr)
+
+    def shorten_records(self) -> bool:
+        """Drop what the kernel does not know of function and line records; False when it knows all of them.
+
+        With E2BIG it writes the size of the records that it knows; longer ones have to end in zeros.
+        """
+        shortened = False
+        for at, records, size in self._records:
+            known = struct.unpack_from("=I", self._attr, at)[0]
+            if 0 < known < size and records:
+                for start in range(0, len(records), size):
+                    records[start + known : start + size] = bytes(size - known)
+                struct.pack_into("=I", self._attr, at, size)
+                shortened = True
+        return shortened
 
     @property
     def true_size(self) -> int:

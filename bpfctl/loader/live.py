@@ -61,6 +61,7 @@ class LoadedObject:
     programs: dict[str, Program] = field(default_factory=dict)
     btf: Fd | None = None
     struct_ops: dict[str, FittedMap] = field(default_factory=dict)
+    has_function_types: bool = True  # False: the kernel takes no function and line records
     warnings: list[str] = field(default_factory=list)
 
     def program(self, name: str) -> Program:

@@ -12,6 +12,7 @@ from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition
+from bpfctl.loader.object_btf import load_btf
 from bpfctl.loader.pins import NoPins, PinPlan, pin
 from bpfctl.loader.programs import ProgramRequest, check_native, load_program, request_type
 from bpfctl.loader.reuse import check_owner
@@ -221,7 +222,7 @@ def _load_btf(loaded: LoadedObject) -> None:
     if data is None:
         return
     try:
-        loaded.btf = Fd(bpf.btf_load(data))
+        loaded.btf, loaded.has_function_types = load_btf(data, loaded.spec.path)
     except OSError as error:
         if _has_struct_ops(loaded.spec):
             what = f"{loaded.spec.path}: the kernel refused the BTF, which struct_ops maps need"

@@ -16,6 +16,7 @@ from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.explain import map_create_hint
+from bpfctl.loader.fallbacks import lesser_maps
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import NoPins, PinPlan
 from bpfctl.loader.reuse import open_pinned_map
@@ -215,11 +216,14 @@ def _create_with_retry(wanted: MapAttributes) -> int:
         if not privilege.raise_memlock():
             raise
         return bpf.map_create(wanted)
-    except OSError:
-        # The types may be more than this kernel's BTF checks accept; the map works without them.
-        if not wanted.btf_fd:
-            raise
-        return bpf.map_create(wanted._replace(btf_fd=0, btf_key_type_id=0, btf_value_type_id=0))
+    except OSError as error:
+        last = error
+    for lesser in lesser_maps(wanted, last):
+        try:
+            return bpf.map_create(lesser)
+        except OSError as error:
+            last = error
+    raise last
 
 
 def kernel_max_entries(spec: MapSpec) -> int:

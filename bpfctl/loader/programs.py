@@ -14,6 +14,7 @@ from bpfctl.kernel.bpf import ProgAttributes, VerifierLog
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader import verifier
 from bpfctl.loader.explain import program_load_hint
+from bpfctl.loader.fallbacks import lesser_program
 from bpfctl.loader.live import LoadedObject, Program
 from bpfctl.objfile.spec import LinkedProgram, ProgramSpec
 from bpfctl.uapi import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, ProgramType, type_name
@@ -92,6 +93,7 @@ def _attributes(
     loaded: LoadedObject, spec: ProgramSpec, linked: LinkedProgram, request: ProgramRequest, code: bytes
 ) -> ProgAttributes:
     btf = loaded.btf
+    func_info = linked.func_info if btf and loaded.has_function_types else b""
     return ProgAttributes(
         prog_type=request.program_type,
         code=code,
@@ -102,9 +104,9 @@ def _attributes(
         kern_version=loaded.spec.version or 0,
         ifindex=request.ifindex,
         btf_fd=btf.number if btf else 0,
-        func_info=linked.func_info if btf else b"",
+        func_info=func_info,
         func_info_size=linked.func_info_size,
-        line_info=linked.line_info if btf and linked.func_info else b"",
+        line_info=linked.line_info if func_info else b"",
         line_info_size=linked.line_info_size,
         attach_btf_id=request.attach_btf_id,
         attach_fd=request.attach_fd,
@@ -123,10 +125,8 @@ def _load(
             return _load_with_log(attributes, spec)
         return _load_plain(attributes)
     except OSError as error:
-        if request.attach_type_optional and attributes.expected_attach_type and error.errno == errno.EINVAL:
-            # Kernels before the attach type existed want 0; whatever else is wrong shows again.
-            attributes = attributes._replace(expected_attach_type=0)
-        return _explain(loaded, spec, linked, attributes, error, request.verbose)
+        lesser = lesser_program(attributes, error, attach_type_optional=request.attach_type_optional)
+        return _explain(loaded, spec, linked, lesser or attributes, error, request.verbose)
 
 
 def _load_plain(attributes: ProgAttributes) -> int:
