@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import ProgramInfo
     from bpfctl.loader import LoadedObject, Session, Transaction
+    from bpfctl.loader.live import Program
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
     from bpfctl.objfile.spec import ProgramSpec, Setting
@@ -157,12 +158,14 @@ class LoadOptions(NamedTuple):
     """What a command says of a load beside the object: it goes before what the object says.
 
     ``program_type``, ``attach_type``: numbers; None: what the section's name says.  ``btf_path``: a file
-    of raw BTF, whose types stand for the kernel's in CO-RE.
+    of raw BTF, whose types stand for the kernel's in CO-RE.  ``autoattach``: attach each program where its
+    section's name says, and pin the link in place of the program.
     """
 
     program_type: int | None = None
     attach_type: int | None = None
     btf_path: str | None = None
+    autoattach: bool = False
 
 
 def load_program(
@@ -175,7 +178,8 @@ def load_program(
 ) -> ProgramInfo:
     """Load one program and pin it at ``path``; its maps are made, reused and pinned as the object says.
 
-    ``path`` may begin with ``m:``, which is iproute2's folder of the bpffs.
+    ``path`` may begin with ``m:``, which is iproute2's folder of the bpffs.  With ``autoattach`` it is the
+    link that is pinned, and a program that cannot be attached is an error before anything is loaded.
     """
     from bpfctl.loader import Transaction
 
@@ -183,9 +187,11 @@ def load_program(
     with ExitStack() as stack:
         obj, session = _read(source, session, stack)
         chosen = _choose(obj, source, options)
+        if options.autoattach:
+            _check_attachable(obj, [chosen.name])
         with Transaction() as transaction:
             loaded = _load(obj, [chosen.name], source, options, session, warn, transaction)
-            return _pin_loaded(loaded.program(chosen.name).fd.number, path, transaction)
+            return _keep(loaded.program(chosen.name), path, options.autoattach, transaction)
 
 
 def load_programs(
@@ -202,13 +208,16 @@ def load_programs(
     by default.  ``directory`` is made where it is missing, and may begin with ``m:``.
     """
     from bpfctl.loader import Transaction
-    from bpfctl.loader.pins import make_directories, new_pin_path
+    from bpfctl.loader.directory import pin_directory
+    from bpfctl.loader.pins import new_pin_path
     from bpfctl.objfile.select import default_programs
 
     options = options or LoadOptions()
     with ExitStack() as stack:
         obj, session = _read(source, session, stack)
         names = default_programs(obj, options.program_type)
+        if options.autoattach:
+            _check_attachable(obj, names)
         with Transaction() as transaction:
             loaded = _load(obj, names, source, options, session, warn, transaction)
             idle = [spec for spec in obj.programs.values() if spec.name not in loaded.programs]
@@ -218,11 +227,13 @@ def load_programs(
             elif not names:
                 warn(f"{obj.path}: the object holds no program, so nothing is pinned")
             directory = new_pin_path(directory, transaction)
-            make_directories(directory, transaction)
-            return [
-                _pin_loaded(program.fd.number, f"{directory}/{program.name}", transaction)
-                for program in loaded.programs.values()
-            ]
+            records = []
+            with pin_directory(directory, transaction) as staging:
+                for name, program in loaded.programs.items():
+                    attach = options.autoattach and name in names
+                    record = _keep(program, f"{staging}/{name}", attach, transaction)
+                    records.append(record._replace(pinned=(f"{directory}/{name}",)))
+            return records
 
 
 def try_programs(
@@ -303,12 +314,25 @@ def _load(
     return loaded
 
 
-def _pin_loaded(fd: int, path: str, transaction: Transaction) -> ProgramInfo:
-    """Pin a program and say what it is."""
-    from bpfctl.inventory.listing import program_info
+def _check_attachable(obj: ObjectSpec, names: list[str]) -> None:
+    from bpfctl.attach import auto
 
-    path = _pin(fd, path, transaction)
-    return program_info(fd)._replace(pinned=(path,))
+    for name in names:
+        auto.check(obj.programs[name], obj.path)
+
+
+def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> ProgramInfo:
+    """Pin a program at ``path``, or the link of it if it is to be attached, and say what it is."""
+    from bpfctl.inventory.listing import link_id, program_info
+
+    record = program_info(program.fd.number)
+    if not attach:
+        return record._replace(pinned=(_pin(program.fd.number, path, transaction),))
+    from bpfctl.attach import auto
+
+    with auto.attach(program) as link:
+        record = record._replace(link_id=link_id(link.number))
+        return record._replace(pinned=(_pin(link.number, path, transaction),))
 
 
 def pin_program(reference: Reference, path: str) -> None:

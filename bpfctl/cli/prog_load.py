@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bpfctl.loader.verdict import Verdict
 
 _OPTIONS = (
-    "[ type TYPE ] [ attach TYPE ] [ btf FILE ]\n"
+    "[ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ]\n"
     "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]"
 )
 
@@ -25,8 +25,8 @@ def load(app: App, words: list[str]) -> None:
     """Load a program of FILE and pin it at PATH, a name on a bpffs.
 
     Its type is what the section's name says, unless TYPE (xdp, sched_cls, ...) is given.  The maps are
-    made, reused and pinned as FILE says.  Nothing is attached.  With --verdict, only say whether the
-    kernel takes it.
+    made, reused and pinned as FILE says.  With autoattach it is attached where the section's name says,
+    and the link is pinned.  With --verdict, only say whether the kernel takes it.
     """
     command = parse_load(words, "PATH")
     if command.verdict:

@@ -143,6 +143,14 @@ def program_info(fd: int) -> ProgramInfo:
     )
 
 
+def link_id(fd: int) -> int:
+    """The kernel's id of an open link."""
+    try:
+        return int(info.fdinfo(fd)["link_id"])
+    except (OSError, KeyError) as error:
+        raise KernelError("cannot read a link's id", errno=getattr(error, "errno", 0) or 0) from error
+
+
 def map_info(fd: int) -> MapInfo:
     """The record of an open map."""
     try:

@@ -37,6 +37,7 @@ class ProgramInfo(NamedTuple):
     recursion_misses: int
     verified_insns: int
     ifindex: int  # 0 unless offloaded or bound to a device
+    link_id: int | None = None  # of the link that autoattach made, which is what is pinned
     pinned: tuple[str, ...] | None = None
     pids: tuple[Process, ...] | None = None
 

@@ -78,6 +78,11 @@ def make_link(target: str, path: str) -> bool:
     return True
 
 
+def rename(path: str, new_path: str) -> None:
+    """rename(2): a directory takes the place of an empty one only (ENOTEMPTY)."""
+    syscall.system.rename(path, new_path)
+
+
 def remove_directory(path: str) -> None:
     """rmdir of a directory that may have come into use meanwhile: then it stays."""
     try:

@@ -21,6 +21,19 @@ _BPF_NUMBERS = {
     "ppc64": 361,
 }
 
+# perf_event_open(2) has none either.
+_PERF_NUMBERS = {
+    "x86_64": 298,
+    "aarch64": 241,
+    "riscv64": 241,
+    "loongarch64": 241,
+    "s390x": 331,
+    "ppc64le": 319,
+    "ppc64": 319,
+}
+_PERF_FLAG_FD_CLOEXEC = 8
+_PERF_EVENT_IOC_ENABLE = 0x2400
+
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
@@ -100,6 +113,18 @@ class System:
         _syscall(_X86_64_UPROBE)
         return ctypes.get_errno()
 
+    def perf_event_open(self, attr: bytearray, pid: int, cpu: int) -> int:
+        """perf_event_open(2) of ``struct perf_event_attr`` as bytes, in no group; -1 is any pid or CPU."""
+        number = _PERF_NUMBERS.get(machine())
+        if number is None:
+            raise OSError(38, f"perf_event_open(2): number unknown on {machine()}")
+        view = (ctypes.c_char * len(attr)).from_buffer(attr)
+        return _check(_syscall(number, view, pid, cpu, -1, ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC)))
+
+    def perf_event_enable(self, fd: int) -> None:
+        """PERF_EVENT_IOC_ENABLE."""
+        _check(_libc.ioctl(fd, _PERF_EVENT_IOC_ENABLE, 0))
+
     def close(self, fd: int) -> None:
         os.close(fd)
 
@@ -110,6 +135,9 @@ class System:
 
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
+
+    def rename(self, path: str, new_path: str) -> None:
+        os.rename(path, new_path)
 
     def symlink(self, target: str, path: str) -> None:
         os.symlink(target, path)

@@ -104,7 +104,7 @@ MISTAKES = [
     (
         "prog loadall x.o /p pinned /q",
         'What is "pinned"?',
-        "known here: type, attach, btf, verdict, sec, program, maps-abi, set, verbose",
+        "known here: type, attach, autoattach, btf, verdict, sec, program, maps-abi, set, verbose",
     ),
     # objects
     ("obj show /no/such.o", "cannot read object file /no/such.o: No such file or directory (ENOENT)", None),

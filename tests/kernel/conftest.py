@@ -23,7 +23,7 @@ from fixture_types import Cli, Requires
 from netlab import TESTDATA
 
 from bpfctl.insn import Instruction, encode
-from bpfctl.kernel import bpf
+from bpfctl.kernel import bpf, probe
 from bpfctl.uapi import AttachType, ProgramType
 
 REQUIRED = os.environ.get("BPFCTL_REQUIRE_KERNEL") == "1"
@@ -41,8 +41,9 @@ PROGRAM_TYPES = {
     "freplace": (ProgramType.EXT, AttachType(0)),
     "lsm": (ProgramType.LSM, AttachType.LSM_MAC),
 }
+PROBED = {feature.name: feature for feature in (probe.PERF_LINK, probe.KPROBE_MULTI, probe.UPROBE_MULTI)}
 TOOLS = {"bpftool", "clang-19", "ip", "strace", "tc"}
-ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | TOOLS
+ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | set(PROBED) | TOOLS
 SKIP_PREFIX = "this machine lacks "
 
 
@@ -74,6 +75,8 @@ def _may_not_load(program_type: ProgramType, attach_type: AttachType) -> bool:
 def _lacks(feature: str) -> bool:
     if feature in TOOLS:
         return shutil.which(feature) is None
+    if feature in PROBED:
+        return PROBED[feature].missing()
     if feature in PROGRAM_TYPES:
         return _may_not_load(*PROGRAM_TYPES[feature])
     config = _kernel_config()

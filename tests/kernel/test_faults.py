@@ -52,6 +52,10 @@ def tc(verb: str, name: str, *choice: str) -> tuple[object, ...]:
     return (*words, *choice)
 
 
+def load(name: str, path: str) -> tuple[object, ...]:
+    return ("prog", "load", TESTDATA / f"{name}.bpf.o", path)
+
+
 COMMANDS = (
     Command("xdp-legacy-pinned", xdp("proto_counters", "sec", "xdp")),
     Command("xdp-tail-calls", xdp("xdp_root", "program", "xdp_root")),
@@ -59,8 +63,9 @@ COMMANDS = (
     Command("tc-endpoints", tc("replace", "endpoints", "sec", "from-container")),
     Command("tc-map-in-map", tc("replace", "map_in_map_legacy", "sec", "classifier")),
     Command("tc-btf-maps", tc("replace", "proto_report", "sec", "tc")),
+    Command("loadall", ("prog", "loadall", TESTDATA / "two_in_section.bpf.o", "m:all")),
+    Command("autoattach", (*load("hooks_events", "m:link"), "program", "on_getppid", "autoattach")),
 )
-LOADALL = Command("loadall", ("prog", "loadall", TESTDATA / "two_in_section.bpf.o", "m:all"))
 
 
 class Place:
@@ -118,7 +123,7 @@ def undisturbed(place: Place, command: Command) -> tuple[State, State, int]:
     return before, after, len(outcome.calls)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, LOADALL], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOBUFS, errno.EPERM], ids=errno.errorcode.get)
 def test_each_call_fails_in_turn(place: Place, command: Command, number: int) -> None:
     before, after, calls = undisturbed(place, command)

@@ -36,7 +36,7 @@ PEER_REFUSES = {
     "xdp_drop": "the section name `prog` says no type",
 }
 # Never given to bpftool: it would pin into the machine's own bpffs.
-PINS_BY_NAME = {"proto_report"}
+PINS_BY_NAME = {"proto_report", "hooks_events", "hooks_kprobe", "hooks_multi", "hooks_tracing"}
 # Pieces that this loader names instead of loading them.
 UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user"}
 

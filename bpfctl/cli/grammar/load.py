@@ -1,6 +1,6 @@
 """The words of ``prog load`` and ``prog loadall``: bpftool's, in any order, and those of iproute2's SPEC.
 
-FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ btf FILE ] [ verdict ] OPTS
+FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ] [ verdict ] OPTS
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
 from bpfctl.uapi import AttachType, ProgramType
 
-KEYWORDS = "type attach btf verdict sec program maps-abi set verbose"
+KEYWORDS = "type attach autoattach btf verdict sec program maps-abi set verbose"
 _DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
 
 
@@ -40,6 +40,8 @@ def parse_load(words: Sequence[str], what: str) -> LoadCommand:
             options = _with_type(options, tokens.value("TYPE"))
         elif tokens.take("attach"):
             options = options._replace(attach_type=_attach_type(tokens.value("TYPE")))
+        elif tokens.take("autoattach"):
+            options = options._replace(autoattach=True)
         elif tokens.take("btf", "kernel_btf"):
             options = options._replace(btf_path=tokens.value("FILE"))
         elif tokens.take("verdict"):
