@@ -402,7 +402,9 @@ def _open_source(
 
     obj, session = _read(source, session, stack)
     chosen = select_program(obj, program_type, section=source.section, program=source.program)
-    request = LoadRequest((chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose)
+    request = LoadRequest(
+        (chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose, relaxed_maps=True
+    )
     loaded = session.load(obj, request, transaction)
     warnings = [f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings
     return _OpenProgram(

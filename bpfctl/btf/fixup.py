@@ -37,8 +37,8 @@ def kernel_btf(
 ) -> bytes:
     """The bytes of ``btf``, in its own byte order, with sizes, offsets and linkage as the kernel wants them.
 
-    - a DATASEC of size 0, as the compiler leaves it, gets the size of its ELF section (``section_sizes``, in
-      bytes) and its global variables their offsets;
+    - a DATASEC of size 0, as the compiler leaves it, gets the size of its section's value (``section_sizes``,
+      in bytes) and its global variables their offsets;
     - variables of hidden symbols, and the global subprograms named in ``hidden_functions``, become static, so
       that the verifier treats such a subprogram as part of its callers;
     - the variables of each DATASEC come in the order of their offsets.
@@ -98,10 +98,10 @@ def _place_variables(
     btf = image.btf
     section = btf.type(section_id)
     from_compiler = not section.size_or_type  # the static linker has filled in sizes and offsets
-    if from_compiler:
-        size = section_sizes.get(section.name, 0)
-        if not size:
-            raise _error(btf, section_id, f"no section, or an empty one, for the variables of {section.name}")
+    size = section_sizes.get(section.name, 0)
+    if from_compiler and not size:
+        raise _error(btf, section_id, f"no section, or an empty one, for the variables of {section.name}")
+    if size > section.size_or_type:  # of a linked object too, where the map's value is padded
         image.write(section_id, 2, size)
     placed = []
     for variable in btf.datasec(section_id):

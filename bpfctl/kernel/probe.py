@@ -162,6 +162,12 @@ def GLOBAL_DATA() -> bool:
         return _loads(_value_address(array, 16) + instructions(store) + RETURN_0)
 
 
+@_feature("percpu_data", "7.3", "global variables of each CPU, in per-CPU arrays")
+def PERCPU_DATA() -> bool:
+    with Fd(bpf.map_create(MapAttributes(MapType.PERCPU_ARRAY, 4, 8, 1))) as array:
+        return _loads(_value_address(array, 0) + instructions((0x79, 0, 1, 0, 0)) + RETURN_0)
+
+
 @_feature("array_mmap", "5.5", "array maps that user space can mmap()")
 def ARRAY_MMAP() -> bool:
     wanted = MapAttributes(MapType.ARRAY, 4, 4, 1, MapFlag.MMAPABLE)

@@ -11,7 +11,7 @@ from bpfctl.errors import KernelError, NotFoundError, printable
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import LoadedObject, Map
-from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition
+from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition, unknown_members
 from bpfctl.loader.object_btf import load_btf
 from bpfctl.loader.pins import NoPins, PinPlan, pin
 from bpfctl.loader.programs import ProgramRequest, check_native, load_program, request_type
@@ -36,7 +36,8 @@ class LoadRequest(NamedTuple):
     of LIBBPF_PIN_BY_NAME maps, None for iproute2's globals.  ``ifindex``: device to offload to.
     ``verbose``: show the verifier's log, on stderr.  ``btf_path``: a file of raw BTF, whose types stand for
     the kernel's in CO-RE.  ``trial``: nothing is to stay: the programs alone, without those that program
-    arrays are filled with; all maps are new, whatever is pinned, and none is pinned.
+    arrays are filled with; all maps are new, whatever is pinned, and none is pinned.  ``relaxed_maps``: as
+    iproute2, pass over unknown members of BTF-defined maps, which are an error to libbpf.
     """
 
     programs: tuple[str, ...]
@@ -47,6 +48,7 @@ class LoadRequest(NamedTuple):
     verbose: bool = False
     btf_path: str | None = None
     trial: bool = False
+    relaxed_maps: bool = False
 
 
 class _RaceLostError(Exception):
@@ -64,7 +66,7 @@ def load(
     """
     check_native(obj.byte_order, obj.path)
     for spec in obj.maps.values():
-        check_definition(spec, obj.path)
+        check_definition(spec, obj.path, relaxed=request.relaxed_maps)
     kernel = kernel or kernel_types(obj, request.btf_path)
     for _ in range(_RACES):
         loaded = LoadedObject(obj)
@@ -96,6 +98,7 @@ def _load_once(
     specs = _programs_to_load(loaded.spec, request)
     _fit_struct_ops(loaded, request.programs, kernel)
     how = {spec.name: _program_request(spec, loaded, specs[0], request) for spec in specs}
+    loaded.warnings += _member_warnings(loaded.spec)
     loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec)
     core = kernel.relocator(loaded.spec) if kernel else None
     linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
@@ -161,6 +164,14 @@ def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
         if not array.pinning and _array_entries(obj, array)
     ]
     return unreachable + emptied
+
+
+def _member_warnings(obj: ObjectSpec) -> list[str]:
+    return [
+        f"{obj.path}: map {printable(spec.name)}: unknown member {printable(name)} is passed over"
+        for spec in obj.maps.values()
+        for name in unknown_members(spec)
+    ]
 
 
 def _program_request(

@@ -71,13 +71,24 @@ class MapMaker:
                 self._fill_outer(outer)
 
     def _is_made(self, spec: MapSpec) -> bool:
-        return spec.origin is not MapOrigin.STRUCT_OPS or spec.name in self._loaded.struct_ops
+        """Programs that use what is not made are refused one by one, as under libbpf."""
+        if spec.origin is MapOrigin.STRUCT_OPS:
+            return spec.name in self._loaded.struct_ops
+        if spec.origin is MapOrigin.DATA and spec.map_type == MapType.PERCPU_ARRAY:
+            return not _lacks("PERCPU_DATA")
+        return True
 
     def _make(self, spec: MapSpec) -> None:
         path = self._plan.path(spec)
         wanted = self._attributes(spec)
         found = open_pinned_map(path, wanted, spec.name) if path else None
-        live = Map(spec, found[0] if found else self._create(spec, wanted), path, reused=bool(found))
+        try:
+            fd = found[0] if found else self._create(spec, wanted)
+        except KernelError:
+            if spec.origin is MapOrigin.DATA and _lacks("GLOBAL_DATA"):
+                return
+            raise
+        live = Map(spec, fd, path, reused=bool(found))
         self._loaded.maps[spec.name] = live
         if spec.map_type == MapType.ARENA:
             from bpfctl.loader.arena import place_arena
@@ -226,6 +237,14 @@ def _create_with_retry(wanted: MapAttributes) -> int:
     raise last
 
 
+def _lacks(feature: str) -> bool:
+    """Whether the kernel is known to lack ``feature`` of kernel/probe.py."""
+    from bpfctl.kernel import probe
+
+    lacking: bool = getattr(probe, feature).missing()
+    return lacking
+
+
 def kernel_max_entries(spec: MapSpec) -> int:
     """``max_entries`` with the defaults that depend on the machine.
 
@@ -254,7 +273,8 @@ def _write_data(live: Map, obj: ObjectSpec) -> None:
     """
     try:
         if live.spec.data and any(live.spec.data):
-            bpf.map_update(live.fd.number, bytes(4), live.spec.data)
+            copies = privilege.possible_cpus() if live.spec.map_type == MapType.PERCPU_ARRAY else 1
+            bpf.map_update(live.fd.number, bytes(4), live.spec.data * copies)
         if live.spec.frozen:
             bpf.map_freeze(live.fd.number)
     except OSError as error:
@@ -265,8 +285,11 @@ def _write_data(live: Map, obj: ObjectSpec) -> None:
         ) from error
 
 
-def check_definition(spec: MapSpec, path: str) -> None:
-    """ObjectFileError for a definition that no kernel accepts; said before anything is created."""
+def check_definition(spec: MapSpec, path: str, *, relaxed: bool = False) -> None:
+    """ObjectFileError for a definition that no kernel accepts; said before anything is created.
+
+    ``relaxed``: unknown members of it are none of our business.
+    """
     if spec.map_type == MapType.ARENA:
         from bpfctl.loader.arena import check_arena
 
@@ -275,11 +298,18 @@ def check_definition(spec: MapSpec, path: str) -> None:
         reason = "map type is 0"
     elif spec.max_entries == 0 and spec.map_type in _COUNTED:
         reason = "max_entries is 0"
+    elif unknown_members(spec) and not relaxed:
+        reason = f"unknown member {printable(unknown_members(spec)[0])}"
     else:
         return
     raise ObjectFileError(
         f"map {printable(spec.name)}: {reason}", path=path, section=spec.section, offset=spec.offset
     )
+
+
+def unknown_members(spec: MapSpec) -> tuple[str, ...]:
+    """Members of the definition, and of its inner map's, that say nothing to us."""
+    return spec.unknown_members + (spec.inner.unknown_members if spec.inner else ())
 
 
 _COUNTED = frozenset(

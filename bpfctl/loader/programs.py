@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bpfctl.errors import BpfctlError, KernelError, ObjectFileError, printable
+from bpfctl.errors import BpfctlError, KernelError, NotSupportedError, ObjectFileError, printable
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import ProgAttributes, VerifierLog
 from bpfctl.kernel.fd import Fd
@@ -52,15 +52,27 @@ def patch_maps(
     code = bytearray(linked.code)
     for index, name, value_offset in linked.references:
         at = index * 8
+        live = loaded.maps.get(name)
         if jump_tables and name in jump_tables:
             fd, start = jump_tables[name], 0
+        elif live:
+            fd, start = live.fd, live.data_offset
         else:
-            fd, start = loaded.maps[name].fd, loaded.maps[name].data_offset
+            raise _not_made(linked, name, loaded.spec.path)
         kind = BPF_PSEUDO_MAP_FD if value_offset is None else BPF_PSEUDO_MAP_VALUE
         code[at + 1] = code[at + 1] & 0x0F | kind << 4
         struct.pack_into("=i", code, at + 4, fd.number)
         struct.pack_into("=I", code, at + 12, (value_offset or 0) + start & 0xFFFFFFFF)
     return bytes(code)
+
+
+def _not_made(linked: LinkedProgram, name: str, path: str) -> NotSupportedError:
+    return NotSupportedError(
+        f"{path}: program {printable(linked.name)} uses variables of section {printable(name)}, which this "
+        "kernel cannot hold",
+        feature="percpu_data" if name.startswith(".percpu") else "global_data",
+        hint="`bpfctl feature` shows what it can",
+    )
 
 
 def load_program(

@@ -63,8 +63,8 @@ def read_btf_maps(
     """The maps of ``.maps``, ``section_size`` bytes, in the order of their offsets.
 
     ``btf`` must have its section offsets in place (:func:`bpfctl.btf.fixup.kernel_btf`).  ``strict``: an
-    unknown member is an error; otherwise it is passed over.  What depends on the machine (CPUs, page size)
-    is left as the object has it.
+    unknown member is an error; otherwise it is noted in the spec.  What depends on the machine (CPUs, page
+    size) is left as the object has it.
 
     Raises ObjectFileError (BtfError where types lead nowhere), naming map and member.
     """
@@ -151,6 +151,8 @@ def _read_member(definition: _Definition, spec: MapSpec, member: Member) -> None
             _read_values(definition, spec, member)
         case _ if definition.strict:
             raise definition.error(f"unknown member {printable(member.name)!r}")
+        case _:
+            spec.unknown_members += (member.name,)
 
 
 def _pinning(definition: _Definition, member: Member) -> int:

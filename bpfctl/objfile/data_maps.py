@@ -1,4 +1,4 @@
-"""Global variables: one array map of one entry for each data section.
+"""Global variables: one array map of one entry for each data section, one per-CPU array for ``.percpu``.
 
 Sections and flags follow libbpf, so that maps of one object are the same from every loader.
 """
@@ -14,7 +14,12 @@ from bpfctl.uapi import BPF_OBJ_NAME_LEN, MapFlag, MapType
 if TYPE_CHECKING:
     from bpfctl.btf.types import Btf
 
-_SECTION_TYPES = {".data": SHT_PROGBITS, ".rodata": SHT_PROGBITS, ".bss": SHT_NOBITS}
+_SECTION_TYPES = {
+    ".data": SHT_PROGBITS,
+    ".rodata": SHT_PROGBITS,
+    ".percpu": SHT_PROGBITS,
+    ".bss": SHT_NOBITS,
+}
 _NAME_SIZE = BPF_OBJ_NAME_LEN - 1  # bytes of a kernel name, without its NUL
 _UINT32_MAX = 0xFFFFFFFF
 _LONGEST_PLAIN_SECTION = 7  # ``.rodata``
@@ -29,32 +34,42 @@ def read_data_maps(elf: Elf, btf: Btf | None) -> list[MapSpec]:
 
 
 def is_data_section(section: SectionSpec) -> bool:
-    """Whether ``section`` becomes a map: .data, .rodata, .bss or dotted kin, and not empty."""
-    family = "." + section.name[1:].partition(".")[0]
-    is_named = section.name.startswith(".") and _SECTION_TYPES.get(family) == section.type
-    return is_named and section.size > 0
+    """Whether ``section`` becomes a map: .data, .rodata, .bss, .percpu or dotted kin, and not empty."""
+    return section.size > 0 and _SECTION_TYPES.get(_family(section.name)) == section.type
+
+
+def _family(name: str) -> str:
+    """``.data`` of ``.data.cold``; "" for a name without a leading dot."""
+    return "." + name[1:].partition(".")[0] if name.startswith(".") else ""
+
+
+def value_size(section: SectionSpec) -> int:
+    """Bytes of the value of the map of ``section``; a per-CPU one is made of whole words."""
+    return -(-section.size // 8) * 8 if _family(section.name) == ".percpu" else section.size
 
 
 def _data_map(elf: Elf, section: SectionSpec, btf: Btf | None) -> MapSpec:
     if section.size > _UINT32_MAX:
         raise elf.error(f"{section.size} bytes are more than a map's value holds", section=section.index)
-    is_constant = section.name == ".rodata" or section.name.startswith(".rodata.")
+    is_constant = _family(section.name) == ".rodata"
+    is_percpu = _family(section.name) == ".percpu"
+    size = value_size(section)
     datasec = _find_datasec(btf, section.name)
     flags = MapFlag.RDONLY_PROG if is_constant else MapFlag(0)
-    if btf is not None and datasec and _has_public_variable(btf, datasec):
+    if btf is not None and datasec and not is_percpu and _has_public_variable(btf, datasec):
         flags |= MapFlag.MMAPABLE
     return MapSpec(
         name=section.name,
         origin=MapOrigin.DATA,
         section=section.name,
         offset=0,
-        map_type=int(MapType.ARRAY),
+        map_type=int(MapType.PERCPU_ARRAY if is_percpu else MapType.ARRAY),
         key_size=4,
-        value_size=section.size,
+        value_size=size,
         max_entries=1,
         flags=int(flags),
         value_type_id=datasec,
-        data=None if section.type == SHT_NOBITS else elf.section_data(section.index),
+        data=None if section.type == SHT_NOBITS else elf.section_data(section.index).ljust(size, b"\0"),
         frozen=is_constant,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bpfctl.errors import BtfError, ObjectFileError, printable
 from bpfctl.objfile.arena import read_arena_data
-from bpfctl.objfile.data_maps import read_data_maps
+from bpfctl.objfile.data_maps import read_data_maps, value_size
 from bpfctl.objfile.elf import (
     SHN_UNDEF,
     SHT_PROGBITS,
@@ -132,7 +132,7 @@ def _with_symbols(elf: Elf, btf: Btf) -> Btf:
             variables[elf.name(symbol)] = VariablePlace(symbol.value, symbol.is_hidden)
         elif symbol.type == STT_FUNC and symbol.is_hidden:
             hidden.add(elf.name(symbol))
-    sizes = {section.name: section.size for section in elf.sections}
+    sizes = {section.name: value_size(section) for section in elf.sections}
     fixed = kernel_btf(btf, section_sizes=sizes, variables=variables, hidden_functions=hidden)
     return Btf.from_bytes(fixed, path=elf.path)
 
@@ -203,7 +203,7 @@ def _btf_maps(elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec]) ->
             holder = elf.sections[index].name if index < len(elf.sections) else ""
             yield SlotRelocation(entry.offset, name, holder, is_program)
 
-    # Not strict about unknown members: iproute2 asks libbpf for the same.
+    # What an unknown member means for the load, the command knows.
     return read_btf_maps(btf, section_size=section.size, slots=slots(), strict=False)
 
 

@@ -76,6 +76,7 @@ class MapSpec:
     inner_map_idx: int | None = None  # kernel samples: index of the inner map in ``maps``
     # map-in-map: the template that BPF_MAP_CREATE needs an fd of
     inner: MapSpec | None = None
+    unknown_members: tuple[str, ...] = ()  # BTF: of a definition newer than this program, or of none
     # initial contents
     slots: tuple[MapSlot, ...] = ()
     data: bytes | None = None  # image of the one entry, None for all zero (.bss); of an arena its variables

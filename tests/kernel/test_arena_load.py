@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 from netlab import TESTDATA
+from programs import run_once
 
 from bpfctl.errors import KernelError, NotSupportedError
-from bpfctl.kernel import bpf, info, syscall
+from bpfctl.kernel import bpf, info
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.memory import Mapping
 from bpfctl.loader import LoadedObject, LoadRequest, Transaction, load
 from bpfctl.objfile import ObjectSpec, read_object
-from bpfctl.uapi import Command, MapFlag, MapType
+from bpfctl.uapi import MapFlag, MapType
 
 pytestmark = pytest.mark.kernel
-
-_TEST_RUN = struct.Struct("=4I2Q2I")
 
 
 @pytest.fixture
@@ -32,14 +31,6 @@ def spec() -> ObjectSpec:
 def load_all(obj: ObjectSpec) -> LoadedObject:
     with Transaction() as transaction:
         return load(obj, LoadRequest(tuple(obj.programs)), transaction)
-
-
-def run_once(program: Fd, size: int = 64) -> int:
-    """The program's verdict on a packet of ``size`` bytes."""
-    packet = bytearray(size)
-    attr = bytearray(_TEST_RUN.pack(program.number, 0, size, 0, syscall.address(packet), 0, 1, 0))
-    syscall.system.bpf(Command.PROG_TEST_RUN, attr)
-    return int(_TEST_RUN.unpack(attr)[1])
 
 
 def seen(loaded: LoadedObject, size: int) -> bytes:

@@ -140,7 +140,7 @@ def test_several_maps_keep_their_places() -> None:
 
 def test_unknown_members_are_passed_over_on_request() -> None:
     spec = _read_one(lambda b: [*_array_members(b), ("colour", b.uint(1))], strict=False)
-    assert spec.max_entries == 4
+    assert (spec.max_entries, spec.unknown_members) == (4, ("colour",))
 
 
 # --- values --------------------------------------------------------------------------------------
