@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from btf_builder import BtfBuilder
+
 from bpfctl.cli.obj_records import describe
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel import syscall
@@ -47,6 +49,15 @@ class AgreeableKernel(syscall.System):
 
     def statfs_type(self, path: str) -> int:
         return BPF_FS_MAGIC
+
+    def mmap(self, fd: int, size: int, address: int) -> int:
+        return address or 1 << 12
+
+    def munmap(self, address: int, size: int) -> None:
+        pass
+
+    def read_into(self, fd: int, address: int, size: int, offset: int) -> int:
+        return size
 
 
 @contextmanager
@@ -102,6 +113,24 @@ class _ObjectTypes(KernelTypes):
         btf = read_object(str(path)).btf
         assert btf is not None
         self._vmlinux = btf
+
+    @property
+    def running(self) -> KernelTypes:
+        """With the struct_ops type that the samples have maps of."""
+        return _StructOpsTypes()
+
+
+class _StructOpsTypes(KernelTypes):
+    def __init__(self) -> None:
+        super().__init__()
+        b = BtfBuilder()
+        function, text = b.ptr(b.func_proto(0)), b.array(b.int("char", 1), 16)
+        functions = ("ssthresh", "cong_avoid", "init", "undo_cwnd")
+        members = [(name, function, 64 * n) for n, name in enumerate(functions)]
+        ops = b.struct("tcp_congestion_ops", 64, [*members, ("flags", b.int(), 256), ("name", text, 288)])
+        b.struct("bpf_struct_ops_tcp_congestion_ops", 128, [("data", ops, 512)])
+        self._vmlinux = b.btf()
+        self._modules = []
 
 
 @cache
