@@ -20,9 +20,10 @@ from bpfctl.uapi import ProgramType
 if TYPE_CHECKING:
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
-    from bpfctl.inventory.records import ProgramInfo
+    from bpfctl.inventory.records import MapInfo, ProgramInfo
     from bpfctl.loader import LoadedObject, Session, Transaction
     from bpfctl.loader.live import Program
+    from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
     from bpfctl.objfile.spec import ProgramSpec, Setting
@@ -349,6 +350,22 @@ def pin_map(reference: Reference, path: str) -> None:
 
     with Transaction() as transaction, open_map(resolved(reference)) as fd:
         _pin(fd.number, path, transaction)
+
+
+def create_map(wanted: NewMap, path: str) -> MapInfo:
+    """Make a map that no object defines, and pin it at ``path``."""
+    from bpfctl.inventory.listing import map_info
+    from bpfctl.loader import Transaction
+    from bpfctl.loader.new_map import make_map
+
+    with Transaction() as transaction, make_map(wanted) as fd:
+        pinned = _pin(fd.number, path, transaction)
+        return map_info(fd.number)._replace(pinned=(pinned,))
+
+
+def interface_index(device: str) -> int:
+    """The number of an interface, for a map or program that is to be offloaded to it."""
+    return _index(device)
 
 
 def resolved(reference: Reference) -> Reference:

@@ -241,7 +241,7 @@ class Raw(Bytes):
 
     @property
     def expected(self) -> str:
-        return f"{self.label}, {self.size} bytes in hex"
+        return f"{self.label}: {self.size} in hex"
 
     def decode(self, data: bytes) -> Any:
         return data.hex(" ")

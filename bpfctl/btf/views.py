@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from bpfctl.btf import paths
 from bpfctl.btf.aggregates import ArrayOf, Prefix, Record
@@ -38,11 +39,23 @@ _VIEWS: Mapping[str, tuple[tuple[int, ...] | None, Callable[[int, str, str], Cod
 KINDS = tuple(_VIEWS)
 
 
-def plain_codec(size: int, byte_order: str, label: str = "") -> Codec:
+class PlainNumber(Number):
+    """A number of which nobody knows whether it has a sign: shown without, taken with one too."""
+
+    def __init__(self, size: int, byte_order: str) -> None:
+        super().__init__(size, f"a number of {size} bytes", byte_order)
+
+    def number(self, value: Any, path: str) -> int:
+        number = super().number(value, path)
+        half = 1 << self.bits - 1
+        return number + 2 * half if -half <= number < 0 else number
+
+
+def plain_codec(size: int, byte_order: str) -> Codec:
     """For bytes without a type: a number in host order where they have 1, 2, 4 or 8, else hex."""
     if size in _INTEGER_SIZES:
-        return Number(size, label or f"number of {size} bytes", byte_order)
-    return Raw(size, label or f"{size} bytes")
+        return PlainNumber(size, byte_order)
+    return Raw(size, "plain bytes")
 
 
 def view(codec: Codec, kind: str, byte_order: str, name: str = "") -> Codec:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from bpfctl.cli.command import Group
 
 _ELEMENTS = "bpfctl.cli.map_elements"
+_QUEUE = "bpfctl.cli.map_queue"
 
 map_ = Group(
     "map",
     {
         "show": "bpfctl.cli.map_show:show",
-        "dump": f"{_ELEMENTS}:dump",
+        "create": "bpfctl.cli.map_create:create",
+        "dump": "bpfctl.cli.map_dump:dump",
         "lookup": f"{_ELEMENTS}:lookup",
         "update": f"{_ELEMENTS}:update",
         "delete": f"{_ELEMENTS}:delete",
+        "next": f"{_ELEMENTS}:next_",
+        "clear": f"{_ELEMENTS}:clear",
+        "peek": f"{_QUEUE}:peek",
+        "push": f"{_QUEUE}:push",
+        "pop": f"{_QUEUE}:pop",
+        "enqueue": f"{_QUEUE}:enqueue",
+        "dequeue": f"{_QUEUE}:dequeue",
+        "freeze": "bpfctl.cli.map_create:freeze",
         "pin": "bpfctl.cli.map_show:pin",
     },
     default="show",
-    help="Maps: list, read, change, pin.",
+    help="Maps: list, make, read, change, pin.",
 )

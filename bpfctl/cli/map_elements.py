@@ -1,50 +1,54 @@
-"""``map dump``, ``lookup``, ``update`` and ``delete``: elements as plain bytes."""
+"""``map lookup``, ``update``, ``delete``, ``next`` and ``clear``: elements, by the types of the map."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from bpfctl.api import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar.element import integer, parse_bytes
-from bpfctl.cli.grammar.reference import parse_reference
-from bpfctl.cli.grammar.tokens import Tokens, unknown
+from bpfctl.cli.elementtext import Facts, element_record, element_text, hex_list, value_text
+from bpfctl.cli.grammar.element import parse_views
+from bpfctl.cli.grammar.tokens import Tokens
+from bpfctl.cli.map_words import MAP, open_target, parse_flags, parse_key, parse_shape, parse_value
 from bpfctl.errors import UsageError
-from bpfctl.inventory.elements import Element, OpenMap, open_elements
-from bpfctl.uapi import BPF_ANY, BPF_EXIST, BPF_NOEXIST
+from bpfctl.inventory import maptypes
+from bpfctl.inventory.elements import Element, OpenMap
+from bpfctl.inventory.typed import Types, map_types
 
-_FLAGS = {"any": BPF_ANY, "noexist": BPF_NOEXIST, "exist": BPF_EXIST}
-_MAP = "{ id N | pinned PATH | name NAME }"
-_WORDS = "id pinned name key value hex any noexist exist"
-
-
-@words_command("dump", _MAP, _WORDS)
-def dump(app: App, words: list[str]) -> None:
-    """Print every element: key and value as bytes, and as numbers where they have 1, 2, 4 or 8.
-
-    Values of per-CPU maps are printed for each CPU.
-    """
-    tokens = Tokens(words)
-    with _open(tokens) as target:
-        tokens.end()
-        app.output.records(map(_record, target.elements()), _text)
+_WORDS = "id pinned name key value as hex"
 
 
-@words_command("lookup", f"{_MAP} [ key DATA ]", _WORDS)
+@words_command("lookup", f"{MAP} [ key DATA ] [ value as VIEW ]", _WORDS)
 def lookup(app: App, words: list[str]) -> None:
     """Print one element; queues and stacks, which have no keys, show the next one.
 
-    DATA is a number for 1, 2, 4 or 8 bytes in host order, else a number for each byte, or "hex" and digits.
+    DATA is a value of the key's type (192.0.2.7, 10.0.0.0/8, a number), FIELD=VALUE for each field of a
+    struct, JSON, a number for each byte, or "hex" and digits.
     """
     tokens = Tokens(words)
-    with _open(tokens) as target:
-        key = _parse_key(tokens, target)
+    with open_target(tokens) as target:
+        types = map_types(target)
+        types, key = _parse_key(tokens, target, types, "value")
+        types = parse_shape(tokens, types)
         tokens.end()
-        app.output.record(_record(target.lookup(key)), _text)
+        show_element(app, target.lookup(key), types)
 
 
-@words_command("update", f"{_MAP} [ key DATA ] value VALUE [ any | noexist | exist ]", _WORDS)
+def show_element(app: App, element: Element, types: Types) -> None:
+    """Print one."""
+    app.output.record(element_record(element, types), lambda record: element_text(record, types))
+
+
+def _parse_key(tokens: Tokens, target: OpenMap, types: Types, *stop: str) -> tuple[Types, bytes]:
+    """The key; a view given for it also shows it."""
+    if target.key_size and tokens.peek() == "key":
+        ahead = tokens.copy()
+        ahead.next()
+        types = types.viewed("key", parse_views(ahead))
+    return types, parse_key(tokens, target, types, *stop)
+
+
+@words_command(
+    "update", f"{MAP} [ key DATA ] value VALUE [ any | noexist | exist ]", f"{_WORDS} any noexist exist"
+)
 def update(app: App, words: list[str]) -> None:
     """Set an element; in a per-CPU map for every CPU.
 
@@ -52,84 +56,56 @@ def update(app: App, words: list[str]) -> None:
     { id N | pinned PATH | name NAME | tag TAG }.
     """
     tokens = Tokens(words)
-    with _open(tokens) as target:
-        key = _parse_key(tokens, target, "value")
-        if not tokens.take("value"):
-            raise UsageError("Command line is not complete: value is missing")
-        if target.holds:
-            reference = resolved(parse_reference(tokens))
-            target.update_reference(key, reference, _parse_flags(tokens))
+    with open_target(tokens) as target:
+        types = map_types(target)
+        key = parse_key(tokens, target, types, "value")
+        value = parse_value(tokens, target, types)
+        flags = parse_flags(tokens)
+        if isinstance(value, bytes):
+            target.update(key, value, flags)
         else:
-            value = parse_bytes(tokens, target.value_size, "value", tuple(_FLAGS))
-            target.update(key, value, _parse_flags(tokens))
+            target.update_reference(key, value, flags)
 
 
-@words_command("delete", f"{_MAP} key DATA", _WORDS)
+@words_command("delete", f"{MAP} key DATA", _WORDS)
 def delete(app: App, words: list[str]) -> None:
     """Delete an element."""
     tokens = Tokens(words)
-    with _open(tokens) as target:
-        key = _parse_key(tokens, target)
+    with open_target(tokens) as target:
+        key = parse_key(tokens, target, map_types(target))
         tokens.end()
         target.delete(key)
 
 
-def _open(tokens: Tokens) -> OpenMap:
-    return open_elements(resolved(parse_reference(tokens)))
+@words_command("next", f"{MAP} [ key DATA ]", _WORDS)
+def next_(app: App, words: list[str]) -> None:
+    """Print the key after another one, or the first.
+
+    After a key that is not there comes the first.
+    """
+    tokens = Tokens(words)
+    with open_target(tokens) as target:
+        types = map_types(target)
+        types, key = _parse_key(tokens, target, types) if tokens else (types, None)
+        tokens.end()
+        found = target.next_key(key)
+        record: Facts = {} if key is None else {"key": hex_list(key)}
+        record |= {"next_key": hex_list(found), "formatted": {"next_key": types.key.decode(found)}}
+        app.output.record(record, lambda r: f"next key: {value_text(r['formatted']['next_key'])}")
 
 
-def _parse_key(tokens: Tokens, target: OpenMap, *stop: str) -> bytes:
-    if not target.key_size:
-        return b""
-    if not tokens.take("key"):
-        raise UsageError("Command line is not complete: key is missing")
-    return parse_bytes(tokens, target.key_size, "key", stop)
+@words_command("clear", MAP, "id pinned name")
+def clear(app: App, words: list[str]) -> None:
+    """Delete every element; in an array set every value to zero.
 
+    Prints how many there were.  What others put in meanwhile may stay.
+    """
+    from bpfctl.inventory.batch import clear as clear_all
 
-def _parse_flags(tokens: Tokens) -> int:
-    word = tokens.next() if tokens else "any"
-    if word not in _FLAGS:
-        raise unknown(word, ", ".join(_FLAGS))
-    tokens.end()
-    return _FLAGS[word]
-
-
-def _record(element: Element) -> dict[str, Any]:
-    """bpftool's shape: bytes as hex strings; ``formatted`` has what can be read as a number."""
-    record: dict[str, Any] = {"key": _hex(element.key)}
-    formatted: dict[str, Any] = {"key": integer(element.key)}
-    if element.value is None:
-        record["value"] = {"error": element.error}
-    elif isinstance(element.value, bytes):
-        record["value"] = _hex(element.value)
-        formatted["value"] = integer(element.value)
-    else:
-        record["values"] = [{"cpu": cpu, "value": _hex(v)} for cpu, v in enumerate(element.value)]
-        if integer(element.value[0]) is not None:
-            formatted["values"] = [{"cpu": cpu, "value": integer(v)} for cpu, v in enumerate(element.value)]
-    record["formatted"] = formatted
-    return record
-
-
-def _hex(data: bytes) -> list[str]:
-    return [f"{byte:#04x}" for byte in data]
-
-
-def _text(record: dict[str, Any]) -> str:
-    formatted = record["formatted"]
-    key = f"key: {_cell(record['key'], formatted['key'])}" if record["key"] else ""
-    if "values" in record:
-        numbers = formatted.get("values") or [{"value": None}] * len(record["values"])
-        cells = [
-            f"\tvalue (CPU {slot['cpu']:02}): {_cell(slot['value'], number['value'])}"
-            for slot, number in zip(record["values"], numbers, strict=True)
-        ]
-        return "\n".join([key, *cells])
-    if "error" in record["value"]:
-        return f"{key}  value: {record['value']['error']}"
-    return f"{key}  value: {_cell(record['value'], formatted.get('value'))}".lstrip()
-
-
-def _cell(data: list[str], number: int | None) -> str:
-    text = " ".join(byte.removeprefix("0x") for byte in data)
-    return text if number is None else f"{text} ({number})"
+    tokens = Tokens(words)
+    with open_target(tokens) as target:
+        tokens.end()
+        if target.map_type in maptypes.WITHOUT_ELEMENTS | {*maptypes.KEYLESS} - maptypes.QUEUES:
+            raise UsageError(f"{target} has no elements that could be deleted")
+        count = clear_all(target)
+        app.output.record({"deleted": count}, lambda record: f"deleted {record['deleted']}")

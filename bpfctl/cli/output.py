@@ -23,6 +23,7 @@ class Output:
 
     def __init__(self, json: bool, pretty: bool) -> None:
         self.json = json
+        self.pretty = json and pretty
         self._indent = 4 if pretty else None
 
     def records(self, records: Iterable[Record], render: Callable[[Record], str]) -> None:
@@ -53,6 +54,11 @@ class Output:
         """``text``, already safe, and a newline; nothing at all for ""."""
         if text:
             sys.stdout.write(text + "\n")
+
+    def stream(self, chunks: Iterable[str]) -> None:
+        """Text that is ready, as it comes: for more than fits into memory."""
+        for chunk in chunks:
+            sys.stdout.write(chunk)
 
     def _array(self, records: Iterable[object], end: str = "\n") -> None:
         separator = "["

@@ -13,21 +13,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, errno_text, printable
+from bpfctl.inventory import maptypes
 from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import possible_cpus
 from bpfctl.uapi import ENOTSUPP, MapType, type_name
 
-PER_CPU_TYPES = frozenset(
-    {
-        MapType.PERCPU_HASH,
-        MapType.PERCPU_ARRAY,
-        MapType.LRU_PERCPU_HASH,
-        MapType.PERCPU_CGROUP_STORAGE,
-    }
-)
-_HOLDS_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 # Between two answers of BPF_MAP_GET_NEXT_KEY the key may go; a hash table then starts again from the
 # front (kernel/bpf/hashtab.c, htab_map_get_next_key).  So many passes are enough for any sane map.
 _MAX_PASSES = 4
@@ -50,16 +42,16 @@ class OpenMap:
 
     def __init__(self, fd: Fd) -> None:
         self._fd = fd
-        facts = info.map_info(fd.number)
+        facts = self.facts = info.map_info(fd.number)
         self.id = facts.id
         self.name = facts.name
         self.map_type = facts.type
         self.key_size = facts.key_size
         self.value_size = facts.value_size
         self.max_entries = facts.max_entries
-        self.per_cpu = facts.type in PER_CPU_TYPES
-        self._cpus = possible_cpus() if self.per_cpu else 1
-        self._stride = -(-self.value_size // 8) * 8 if self.per_cpu else self.value_size
+        self.per_cpu = facts.type in maptypes.PER_CPU
+        self.cpus = possible_cpus() if self.per_cpu else 1
+        self.stride = maptypes.value_stride(facts.type, facts.value_size)
 
     def __enter__(self) -> OpenMap:
         return self
@@ -68,11 +60,19 @@ class OpenMap:
         self._fd.close()
 
     @property
+    def fd(self) -> int:
+        """The descriptor."""
+        return self._fd.number
+
+    @property
+    def value_bytes(self) -> int:
+        """What the kernel copies for one value: in a per-CPU map the blocks of all CPUs."""
+        return self.stride * self.cpus
+
+    @property
     def holds(self) -> str:
         """What a value stands for: ``map``, ``program``, or ``""`` for plain bytes."""
-        if self.map_type in _HOLDS_MAPS:
-            return "map"
-        return "program" if self.map_type == MapType.PROG_ARRAY else ""
+        return maptypes.holds(self.map_type)
 
     def elements(self) -> Iterator[Element]:
         """All elements, one at a time; those deleted meanwhile are left out.
@@ -92,7 +92,7 @@ class OpenMap:
     def _keys(self) -> Iterator[bytes]:
         key: bytes | None = None
         while True:
-            with self._translated("list"):
+            with self.translated("list"):
                 key = bpf.map_get_next_key(self._fd.number, key, self.key_size)
             if key is None:
                 return
@@ -100,13 +100,13 @@ class OpenMap:
 
     def lookup(self, key: bytes) -> Element:
         """The element of ``key``; of a queue or stack, whose key is empty, the next one."""
-        with self._translated("look up an element of"):
+        with self.translated("look up an element of"):
             return Element(key, self._read(key))
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """Set ``key`` to ``value``, in a per-CPU map for every CPU.  ``flags``: BPF_ANY, _NOEXIST, _EXIST."""
-        padded = value.ljust(self._stride, b"\0") * self._cpus
-        with self._translated("update"):
+        padded = value.ljust(self.stride, b"\0") * self.cpus
+        with self.translated("update"):
             bpf.map_update(self._fd.number, key, padded, flags)
 
     def update_reference(self, key: bytes, reference: Reference, flags: int = 0) -> None:
@@ -117,18 +117,47 @@ class OpenMap:
 
     def delete(self, key: bytes) -> None:
         """Take ``key`` out."""
-        with self._translated("delete from"):
+        with self.translated("delete from"):
             bpf.map_delete(self._fd.number, key)
 
+    def next_key(self, key: bytes | None) -> bytes:
+        """The key after ``key``, or the first; NotFoundError at the end."""
+        with self.translated("list"):
+            found = bpf.map_get_next_key(self.fd, key, self.key_size)
+        if found is None:
+            raise NotFoundError(f"{self} has no element" + (" after that one" if key is not None else ""))
+        return found
+
+    def take(self) -> Element:
+        """Take the next element out of a queue or stack."""
+        with self.translated("take an element out of"):
+            return Element(b"", bpf.map_lookup_and_delete(self.fd, b"", self.value_size))
+
+    def may_hold(self, value: bytes) -> bool:
+        """Whether a bloom filter may have been given ``value``."""
+        try:
+            bpf.map_lookup_value(self.fd, value)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise KernelError(f"cannot look into {self}", errno=error.errno or 0) from error
+        return True
+
+    def freeze(self) -> None:
+        """Refuse any write from user space from now on."""
+        with self.translated("freeze"):
+            bpf.map_freeze(self.fd)
+
     def _read(self, key: bytes) -> bytes | tuple[bytes, ...]:
-        data = bpf.map_lookup(self._fd.number, key, self._stride * self._cpus)
+        data = bpf.map_lookup(self._fd.number, key, self.stride * self.cpus)
         if not self.per_cpu:
             return data
-        starts = range(0, len(data), self._stride)
+        starts = range(0, len(data), self.stride)
         return tuple(data[start : start + self.value_size] for start in starts)
 
     @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    def translated(self, doing: str) -> Iterator[None]:
+        """A block whose OSError becomes one that names the map; ``doing`` completes "cannot ..."."""
         try:
             yield
         except FileNotFoundError as error:

@@ -230,6 +230,20 @@ def map_lookup(fd: int, key: bytes, value_size: int) -> bytes:
     return bytes(value)
 
 
+def map_lookup_and_delete(fd: int, key: bytes, value_size: int) -> bytes:
+    """BPF_MAP_LOOKUP_AND_DELETE_ELEM: as :func:`map_lookup`, and the element is gone."""
+    key_, value = bytearray(key), bytearray(value_size)
+    attr = bytearray(_ELEM.pack(fd, address(key_), address(value), 0))
+    syscall.system.bpf(Command.MAP_LOOKUP_AND_DELETE_ELEM, attr)
+    return bytes(value)
+
+
+def map_lookup_value(fd: int, value: bytes) -> None:
+    """BPF_MAP_LOOKUP_ELEM of a bloom filter: ENOENT when it was never given ``value``."""
+    value_ = bytearray(value)
+    syscall.system.bpf(Command.MAP_LOOKUP_ELEM, bytearray(_ELEM.pack(fd, 0, address(value_), 0)))
+
+
 def map_update(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
     """BPF_MAP_UPDATE_ELEM with BPF_ANY, BPF_NOEXIST or BPF_EXIST."""
     key_, value_ = bytearray(key), bytearray(value)

@@ -43,7 +43,9 @@ WORDS = {
     "feature_probe.py": ("feature",),
     "btf_dump.py": ("btf",),
     "btf_show.py": ("btf",),
-    "map_elements.py": ("map",),
+    "grammar/element.py": ("map",),
+    "map_words.py": ("map",),
+    "map_dump.py": ("map",),
     "grammar/load.py": ("prog",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from netlab import TESTDATA
 
 from bpfctl.api import ObjectSource
+from bpfctl.btf.scalars import Codec
+from bpfctl.btf.values import value_codec
+from bpfctl.btf.views import plain_codec
 from bpfctl.cli.app import Options
 from bpfctl.cli.grammar import element, link, qdisc
 from bpfctl.cli.grammar.classid import classid_text, parse_classid
@@ -13,8 +17,10 @@ from bpfctl.cli.grammar.link import LinkSet
 from bpfctl.cli.grammar.protocol import parse_protocol, protocol_name
 from bpfctl.cli.grammar.tokens import Tokens, parse_number
 from bpfctl.cli.root import Arguments, parse_arguments
-from bpfctl.errors import UsageError
+from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory.reference import Reference
+from bpfctl.inventory.typed import View
+from bpfctl.objfile import read_object
 from bpfctl.objfile.spec import Setting
 
 X = ObjectSource("x.o")
@@ -286,25 +292,22 @@ def test_protocol(word: str, number: int, name: str) -> None:
         ("", 0, b""),
     ],
 )
-def test_element_bytes(line: str, size: int, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(element.sys, "byteorder", "little")
-    assert element.parse_bytes(Tokens(line.split()), size, "key") == data
+def test_element_bytes(line: str, size: int, data: bytes) -> None:
+    assert element.parse_data(Tokens(line.split()), plain_codec(size, "little"), "key") == data
 
 
-def test_element_bytes_in_host_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(element.sys, "byteorder", "big")
-    assert element.parse_bytes(Tokens(["5"]), 4, "key") == b"\0\0\0\5"
-    assert element.integer(b"\0\0\0\5") == 5
+def test_element_bytes_in_host_order() -> None:
+    assert element.parse_data(Tokens(["5"]), plain_codec(4, "big"), "key") == b"\0\0\0\5"
 
 
 @pytest.mark.parametrize(
     ("line", "size", "message"),
     [
         ("", 4, "Command line is not complete: the key of 4 bytes is missing"),
-        ("256", 1, 'Illegal key "256": a number of 1 bytes is wanted'),
-        ("-129", 1, 'Illegal key "-129": a number of 1 bytes is wanted'),
+        ("256", 1, "key: '256' does not fit; a number of 1 bytes from 0 to 255 is wanted"),
+        ("-129", 1, "key: '-129' does not fit; a number of 1 bytes from 0 to 255 is wanted"),
         ("1 2 3", 4, "The key has 4 bytes, not 3"),
-        ("5", 6, "The key has 6 bytes, not 1"),
+        ("05", 6, "key: there are 1 bytes; plain bytes: 6 in hex is wanted"),
         ("1 2 3 256", 4, 'Illegal key byte "256": a number from 0 to 255 is wanted'),
         ("hex 0a0", 2, 'Illegal key "0a0": pairs of hex digits are wanted'),
         ("hex 0a", 2, "The key has 2 bytes, not 1"),
@@ -312,12 +315,77 @@ def test_element_bytes_in_host_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_no_element_bytes(line: str, size: int, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        element.parse_bytes(Tokens(line.split()), size, "key")
+    with pytest.raises(BpfctlError) as caught:
+        element.parse_data(Tokens(line.split()), plain_codec(size, "little"), "key")
     assert str(caught.value) == message
 
 
 def test_element_bytes_end_at_the_next_keyword() -> None:
     tokens = Tokens(["1", "2", "value", "3"])
-    assert element.parse_bytes(tokens, 2, "key", ("value",)) == b"\1\2"
+    assert element.parse_data(tokens, plain_codec(2, "little"), "key", ("value",)) == b"\1\2"
     assert tokens.peek() == "value"
+
+
+# --- typed words ----------------------------------------------------------------------------------
+
+
+def eip() -> Codec:
+    """The value of the map `eip` of testdata/elastic_ip.bpf.c."""
+    obj = read_object(str(TESTDATA / "elastic_ip.bpf.o"))
+    assert obj.btf is not None
+    return value_codec(obj.btf, obj.maps["eip"].value_type_id)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["rate=1000", "vlan=7"], {"rate": 1000, "vlan": 7}),
+        (["rate=0x10"], {"rate": 16}),
+        (["mac=02:00:00:00:00:01", "owner=a=b"], {"mac": [2, 0, 0, 0, 0, 1], "owner": "a=b"}),
+        (["mac[5]=1", "class=127"], {"mac": [0, 0, 0, 0, 0, 1], "class": 127}),
+        (['{"rate": 5, "gateway": "10.0.0.1"}'], {"rate": 5, "gateway": "10.0.0.1"}),
+        (["mac=[1,2,3]"], {"mac": [1, 2, 3, 0, 0, 0]}),
+        (["hex", "01" + "00" * 39], {"rate": 1}),
+        (["1", *["0"] * 39], {"rate": 1}),
+    ],
+)
+def test_typed_value(words: list[str], shown: dict[str, object]) -> None:
+    codec = eip()
+    data = element.parse_data(Tokens([*words, "any"]), codec, "value", ("any",))
+    assert codec.decode(data) == codec.decode(bytes(40)) | shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["nate=1"],
+            "value.nate: there is no such member; struct eip, an object with rate, vlan, mac, policy,",
+        ),
+        (["rate=1", "rate=2"], 'value: "rate" comes twice'),
+        (["rate=x"], "value.rate: 'x' does not fit; __u32 from 0 to 4294967295 is wanted"),
+        (["class=128"], "value.class: '128' does not fit; __u32 from 0 to 127 is wanted"),
+        (["{"], 'Illegal value "{": Expecting property name'),
+        (["{" * 300], "Illegal value: its JSON is nested deeper than 200"),
+        (['{"rate": 1}', "vlan=2"], "Illegal value byte"),
+    ],
+)
+def test_wrong_typed_value(words: list[str], message: str) -> None:
+    with pytest.raises(BpfctlError) as caught:
+        element.parse_data(Tokens(words), eip(), "value")
+    assert str(caught.value).startswith(message)
+
+
+def test_views() -> None:
+    assert element.parse_views(Tokens(["as", "mac"])) == [View("", "mac")]
+    assert element.parse_views(Tokens(["as", "a.b=be16,c=hex"])) == [View("a.b", "be16"), View("c", "hex")]
+    assert element.parse_views(Tokens(["mac"])) == []
+    for line in (["as"], ["as", "ipv5"], ["as", "a=b=mac,"]):
+        with pytest.raises(UsageError):
+            element.parse_views(Tokens(line))
+
+
+def test_bytes_of_bpftool_in_json() -> None:
+    assert element.encode_value(eip(), ["0x01", *["0x00"] * 39], "value")[0] == 1
+    with pytest.raises(BpfctlError):
+        element.encode_value(eip(), ["0x01"], "value")

@@ -42,6 +42,12 @@ class Tokens:
         """How many words have been read."""
         return self._next
 
+    def copy(self) -> Tokens:
+        """Another cursor at the same word, to look ahead with."""
+        other = Tokens(self._words[: self._end], strict=self.strict)
+        other._next = self._next
+        return other
+
     def peek(self) -> str:
         """The next word; "" at the end."""
         return self._words[self._next]
