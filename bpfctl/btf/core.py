@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bpfctl.btf.core_spec import CoreKind, MemberIndex, Spec, Step, match_spec, parse_spec
 from bpfctl.btf.core_types import essential_name, kinds_compatible
@@ -19,6 +19,8 @@ from bpfctl.btf.ext import CoreRelocation
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, CoreRelocationError
+
+Answer = TypeVar("Answer")
 
 _UINT64_MAX = (1 << 64) - 1
 _ENUMS = (Kind.ENUM, Kind.ENUM64)
@@ -75,15 +77,31 @@ class CoreResolver:
         """The answer for ``relocation``; raises CoreRelocationError when it is malformed or ambiguous."""
         key = (relocation.type_id, relocation.access, relocation.kind)
         if key not in self._fixups:
-            self._fixups[key] = self._resolved(relocation)
+            self._fixups[key] = self._about(relocation, self._resolve)
         return self._fixups[key]
 
-    def _resolved(self, relocation: CoreRelocation) -> CoreFixup:
+    def matches(self, relocation: CoreRelocation) -> list[tuple[int, Spec | None]]:
+        """Every candidate of ``vmlinux``, by its id, and what the relocation is about in it; None: no fit.
+
+        Raises as :meth:`resolve`, but never for ambiguity.
+        """
+
+        def match(spec: Spec) -> list[tuple[int, Spec | None]]:
+            if spec.kind is CoreKind.TYPE_ID_LOCAL:
+                return []
+            return [
+                (type_id, match_spec(spec, btf, type_id, self._members))
+                for btf, type_id in self._candidates_for(spec.root_id)
+            ]
+
+        return self._about(relocation, match)
+
+    def _about(self, relocation: CoreRelocation, answer: Callable[[Spec], Answer]) -> Answer:
         """Whatever is wrong, in the object or in the kernel's types, is said about the relocation."""
         spec = None
         try:
             spec = parse_spec(self._local, relocation)
-            return self._resolve(spec)
+            return answer(spec)
         except BtfError as error:
             about = spec or f"of type {relocation.type_id}, path {relocation.access!r}"
             raise CoreRelocationError(

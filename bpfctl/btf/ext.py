@@ -131,6 +131,13 @@ class BtfExt:
             found.append(CoreRelocation(offset, type_id, self.btf.string(access), kind))
         return found
 
+    def all_core_relocations(self) -> Iterator[CoreRelocation]:
+        """CO-RE records of every section."""
+        for section, records in self.core_relocations.sections.items():
+            if len(records.offsets):
+                last = records.offsets[-1]
+                yield from self.core_relocations_for(section, 0, last + 1)
+
     def core_type_ids(self) -> set[int]:
         """The types, right or wrong, that the CO-RE records of all sections start from."""
         return {

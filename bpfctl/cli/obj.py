@@ -6,6 +6,9 @@ from bpfctl.cli.command import Group
 
 obj = Group(
     "obj",
-    {"show": "bpfctl.cli.obj_show:show"},
+    {
+        "show": "bpfctl.cli.obj_show:show",
+        "min-btf": "bpfctl.cli.obj_min_btf:min_btf",
+    },
     help="Object files: look inside, without touching the kernel.",
 )
