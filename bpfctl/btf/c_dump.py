@@ -72,6 +72,10 @@ class CDump:
             if btf.kind(type_id) in (*_COMPOSITES, *_ENUMS) and not btf.name(type_id):
                 yield self._declaration(type_id, "", 0) + ";"
 
+    def prototype(self, func_id: int) -> str:
+        """``int f(struct x *arg)`` of a FUNC, whether what it needs was printed or not."""
+        return self._declaration(self._btf.size_or_type(func_id), identifier(self._btf.name(func_id)), 0)
+
     def functions(self, names_of: Iterable[int], suffix: str) -> Iterator[str]:
         """Prototypes of FUNC types, each behind what it needs; ``suffix`` is written behind each."""
         for func_id in names_of:

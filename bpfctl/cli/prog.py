@@ -11,6 +11,8 @@ prog = Group(
         "load": "bpfctl.cli.prog_load:load",
         "loadall": "bpfctl.cli.prog_load:loadall",
         "pin": "bpfctl.cli.prog_load:pin",
+        "dump": "bpfctl.cli.prog_dump:dump",
+        "run": "bpfctl.cli.prog_run:run",
     },
     grammar=(),
     default="show",

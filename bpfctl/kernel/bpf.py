@@ -19,6 +19,7 @@ from bpfctl.uapi import BPF_OBJ_NAME_LEN, Command
 _MAP_CREATE = struct.Struct("=7I16s5IQii")
 _PROG_LOAD = struct.Struct("=2I2Q2IQ2I16s4IQ2IQ4I2Q2Ii4x")
 _BTF_LOAD = struct.Struct("=2Q4IIi")
+_TEST_RUN = struct.Struct("=4I2Q4I2Q3I4x")
 _ELEM = struct.Struct("=I4x3Q")
 _OBJ = struct.Struct("=Q2Ii4x")
 _ID = struct.Struct("=3I")
@@ -296,6 +297,47 @@ def link_update(link_fd: int, new_fd: int, flags: int = 0, old_fd: int = 0) -> N
     """BPF_LINK_UPDATE: another program, or struct_ops map, takes the place of the one in the link."""
     attr = bytearray(struct.pack("=4I", link_fd, new_fd, flags, old_fd))
     syscall.system.bpf(Command.LINK_UPDATE, attr)
+
+
+class RunInput(NamedTuple):
+    """What BPF_PROG_TEST_RUN is given: ``*_room`` are the bytes there are for what comes back; 0: none."""
+
+    data: bytes = b""
+    ctx: bytes = b""
+    repeat: int = 0
+    data_room: int = 0
+    ctx_room: int = 0
+
+
+class RunResult(NamedTuple):
+    """What it gave: ``duration`` in ns, the mean; without room, ``ctx`` is the one given, as changed."""
+
+    retval: int
+    duration: int
+    data: bytes
+    ctx: bytes
+
+
+def prog_test_run(fd: int, run: RunInput) -> RunResult:
+    """BPF_PROG_TEST_RUN: ENOSPC when there was not room enough."""
+    data, ctx = bytearray(run.data), bytearray(run.ctx)
+    data_out, ctx_out = bytearray(run.data_room), bytearray(run.ctx_room)
+    attr = bytearray(
+        _TEST_RUN.pack(
+            *(fd, 0, len(data), len(data_out), address(data), address(data_out)),
+            *(run.repeat, 0, len(ctx), len(ctx_out), address(ctx), address(ctx_out), 0, 0, 0),
+        )
+    )
+    syscall.system.bpf(Command.PROG_TEST_RUN, attr)
+    _, retval, _, data_size, _, _, _, duration, _, ctx_size, *_ = _TEST_RUN.unpack(attr)
+    return RunResult(
+        retval, duration, bytes(data_out[:data_size]), bytes(ctx_out[:ctx_size] if run.ctx_room else ctx)
+    )
+
+
+def enable_stats(kind: int = 0) -> int:
+    """BPF_ENABLE_STATS: programs count their runs for as long as the fd is open; 0 is BPF_STATS_RUN_TIME."""
+    return syscall.system.bpf(Command.ENABLE_STATS, bytearray(struct.pack("=I", kind)))
 
 
 # --- bpffs ---

@@ -28,7 +28,7 @@ from bpfctl.cli.command import Command, Group
 from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
-from bpfctl.inventory import features, records
+from bpfctl.inventory import features, jited, prog_run, records, xlated
 from bpfctl.kernel import syscall
 from bpfctl.loader import verdict
 
@@ -47,6 +47,8 @@ WORDS = {
     "map_words.py": ("map",),
     "map_dump.py": ("map",),
     "grammar/load.py": ("prog",),
+    "prog_dump.py": ("prog",),
+    "prog_run.py": ("prog",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself
 RECORDS: list[tuple[str, str, str, type]] = [
@@ -54,6 +56,10 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Programs", "", records.ProgramInfo),
     ("bpfctl-prog.8", "Programs", "pids[].", records.Process),
     ("bpfctl-prog.8", "Verdicts", "", verdict.Verdict),
+    ("bpfctl-prog.8", "Code", "", xlated.Instruction),
+    ("bpfctl-prog.8", "Machine code", "", jited.MachineFunction),
+    ("bpfctl-prog.8", "Machine code", "insns[].", jited.MachineInstruction),
+    ("bpfctl-prog.8", "Runs", "", prog_run.Run),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
     ("bpfctl-btf.8", "", "", records.BtfInfo),
