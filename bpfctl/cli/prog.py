@@ -13,6 +13,7 @@ prog = Group(
         "pin": "bpfctl.cli.prog_load:pin",
         "dump": "bpfctl.cli.prog_dump:dump",
         "run": "bpfctl.cli.prog_run:run",
+        "profile": "bpfctl.cli.prog_profile:profile_",
     },
     grammar=(),
     default="show",

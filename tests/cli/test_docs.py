@@ -28,7 +28,7 @@ from bpfctl.cli.command import Command, Group
 from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
-from bpfctl.inventory import features, jited, prog_run, records, xlated
+from bpfctl.inventory import features, jited, profile, prog_run, records, xlated
 from bpfctl.kernel import syscall
 from bpfctl.loader import verdict
 
@@ -48,6 +48,7 @@ WORDS = {
     "map_dump.py": ("map",),
     "grammar/load.py": ("prog",),
     "prog_dump.py": ("prog",),
+    "prog_profile.py": ("prog",),
     "prog_run.py": ("prog",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself
@@ -60,6 +61,7 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Machine code", "", jited.MachineFunction),
     ("bpfctl-prog.8", "Machine code", "insns[].", jited.MachineInstruction),
     ("bpfctl-prog.8", "Runs", "", prog_run.Run),
+    ("bpfctl-prog.8", "Profiles", "", profile.Profile),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
     ("bpfctl-btf.8", "", "", records.BtfInfo),
@@ -191,7 +193,7 @@ def _kind(annotation: Any) -> str:
         annotation = options[0]
     if typing.get_origin(annotation) is tuple:
         return _kind(typing.get_args(annotation)[0]) + "s"
-    names = {bool: "boolean", int: "integer", str: "string"}
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
     return names.get(annotation, "object")
 
 

@@ -19,7 +19,7 @@ MISTAKES = [
     ("pro", 'Object "pro" is unknown', f"known here: {OBJECTS}"),
     ("obj", INCOMPLETE, "known here: show, min-btf"),
     ("link add v0", 'Command "add" is unknown', "known here: set, show"),
-    ("prog sho", 'Command "sho" is unknown', "known here: show, load, loadall, pin, dump, run"),
+    ("prog sho", 'Command "sho" is unknown', "known here: show, load, loadall, pin, dump, run, profile"),
     ("-x", 'Option "-x" is unknown, try "bpfctl -help"', None),
     ("-n", 'Option "-n" requires an argument', None),
     ("-batch /no/such/file", "cannot open the batch file /no/such/file: No such file or directory", None),

@@ -380,7 +380,7 @@ def test_relocations_that_loading_looks_at() -> None:
 
 # --- real objects -----------------------------------------------------------------------------------
 
-NEEDS_A_KERNEL = {"core_user", "core_missing"}
+NEEDS_A_KERNEL = {"core_kinds", "core_user", "core_missing"}
 UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user"}
 REFUSED = {"ambiguous_map": "can be read in two ways"}
 

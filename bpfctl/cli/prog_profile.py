@@ -1,0 +1,63 @@
+"""``prog profile``: how busy programs are."""
+
+from __future__ import annotations
+
+import time
+
+from bpfctl.api import resolved
+from bpfctl.cli.app import App
+from bpfctl.cli.command import words_command
+from bpfctl.cli.grammar.reference import maybe_reference
+from bpfctl.cli.grammar.tokens import Tokens, shown
+from bpfctl.errors import UsageError
+from bpfctl.inventory.profile import Profile, profile
+
+_MAX_SECONDS = 86400.0
+
+
+@words_command(
+    "profile",
+    "[ id N | pinned PATH | name NAME | tag TAG ] [ duration SECONDS ]",
+    "id pinned name tag duration",
+)
+def profile_(app: App, words: list[str]) -> None:
+    """Count runs of a program, or of all, for a while: how many, how long, how much of a CPU.
+
+    For one second, or SECONDS (0.5 too), or until Ctrl-C.  Programs that did not run are left out of the list
+    of all.
+    """
+    tokens = Tokens(words)
+    reference = maybe_reference(tokens)
+    seconds = _parse_seconds(tokens) if tokens.take("duration") else 1.0
+    tokens.end("id, pinned, name, tag, duration")
+
+    def wait() -> None:
+        try:
+            time.sleep(seconds)
+        except KeyboardInterrupt:
+            return  # enough seen
+
+    records = profile(resolved(reference) if reference else None, wait)
+    if reference is None:
+        app.output.records(records, _text)
+    else:
+        app.output.record(records[0], _text)
+
+
+def _parse_seconds(tokens: Tokens) -> float:
+    word = tokens.value("duration")
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise UsageError(f"Illegal duration {shown(word)}: seconds, up to {_MAX_SECONDS:.0f}, are wanted")
+    return seconds
+
+
+def _text(record: Profile) -> str:
+    each = "-" if record.ns_per_run is None else record.ns_per_run
+    text = f"{record.id}: {record.type}  name {record.name}  runs {record.run_cnt}"
+    text += f"  runs/s {record.runs_per_second}  ns/run {each}  cpu {record.cpu_percent}%"
+    text += f"  recursion_misses {record.recursion_misses}" if record.recursion_misses else ""
+    return text
