@@ -151,6 +151,13 @@ class Btf:
         part, at, _ = self._record(type_id)
         return int(part._parts.words[at + 2])
 
+    def record_words(self, type_id: int) -> list[int]:
+        """The record of type ``type_id`` (not 0): name, info, size or type, and what the kind adds."""
+        part, at, _ = self._record(type_id)
+        starts, position = part._parts.starts, type_id - part._first_id + 1
+        end = starts[position] if position < len(starts) else len(part._parts.words)
+        return part._parts.words[at:end].tolist()
+
     def string(self, offset: int) -> str:
         """The NUL-terminated string at ``offset`` of the string section."""
         if offset < self._first_string and self.base:

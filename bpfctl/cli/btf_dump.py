@@ -91,10 +91,13 @@ def _parse_format(tokens: Tokens) -> str:
 
 
 def _dump_raw(app: App, types: Types) -> None:
-    from bpfctl.btf.raw_dump import raw_text, raw_types
+    from bpfctl.btf.raw_dump import raw_texts, raw_types
 
-    records = raw_types(types.btf, types.roots)
-    app.output.document("types", records, lambda record: raw_text(types.btf, record))
+    if app.output.json:
+        app.output.document("types", raw_types(types.btf, types.roots))
+        return
+    for text in raw_texts(types.btf, types.roots):
+        app.output.text(text)
 
 
 # --- C -------------------------------------------------------------------------------------------

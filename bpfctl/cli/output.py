@@ -41,14 +41,10 @@ class Output:
         else:
             self.text(render(_safe(record)))
 
-    def document(self, key: str, records: Iterable[Record], render: Callable[[Record], str]) -> None:
-        """A long list: in JSON an object with only ``key``; its text comes from ``render`` already safe."""
-        if self.json:
-            sys.stdout.write(f'{{"{key}":')
-            self._array(records, "}\n")
-            return
-        for record in records:
-            self.text(render(record))
+    def document(self, key: str, records: Iterable[object]) -> None:
+        """A JSON object with only ``key``, which holds a list, written one record at a time."""
+        sys.stdout.write(f'{{"{key}":')
+        self._array(records, "}\n")
 
     def text(self, text: str) -> None:
         """``text``, already safe, and a newline; nothing at all for ""."""

@@ -11,7 +11,7 @@ from btf_builder import BtfBuilder
 from bpfctl.btf.c_dump import CDump
 from bpfctl.btf.c_names import identifier
 from bpfctl.btf.kinds import Kind
-from bpfctl.btf.raw_dump import raw_text, raw_types
+from bpfctl.btf.raw_dump import raw_texts
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError
 
@@ -293,22 +293,18 @@ def test_raw_follows_no_reference(make: Callable[[BtfBuilder], None], _reason: s
     btf = b.btf()
     if make is _name_past_the_end:
         with pytest.raises(BtfError, match="past the end of the string section"):
-            list(raw_types(btf))
+            list(raw_texts(btf))
     else:
-        assert len([raw_text(btf, record) for record in raw_types(btf)]) == len(btf) - 1
+        assert len(list(raw_texts(btf))) == len(btf) - 1
 
 
 def test_raw_names_cannot_steer_the_terminal() -> None:
     b = BtfBuilder()
     b.add(Kind.FWD, "\x1b[31m")
-    btf = b.btf()
-    (record,) = raw_types(btf)
-    assert raw_text(btf, record) == r"[1] FWD '\x1b[31m' fwd_kind=struct"
+    assert list(raw_texts(b.btf())) == [r"[1] FWD '\x1b[31m' fwd_kind=struct"]
 
 
 def test_raw_of_a_section_with_a_variable_that_is_not_there() -> None:
     b = BtfBuilder()
     b.datasec(".data", [(77, 0, 4)], 4)
-    btf = b.btf()
-    texts = [raw_text(btf, record) for record in raw_types(btf)]
-    assert texts == ["[1] DATASEC '.data' size=4 vlen=1\n\ttype_id=77 offset=0 size=4"]
+    assert list(raw_texts(b.btf())) == ["[1] DATASEC '.data' size=4 vlen=1\n\ttype_id=77 offset=0 size=4"]
