@@ -218,7 +218,7 @@ def load_programs(
         obj, session = _read(source, session, stack)
         names = default_programs(obj, options.program_type)
         if options.autoattach:
-            _check_attachable(obj, names)
+            _check_attachable(obj, [name for name in names if not _is_in_table(obj.programs[name])])
         with Transaction() as transaction:
             loaded = _load(obj, names, source, options, session, warn, transaction)
             idle = [spec for spec in obj.programs.values() if spec.name not in loaded.programs]
@@ -231,9 +231,11 @@ def load_programs(
             records = []
             with pin_directory(directory, transaction) as staging:
                 for name, program in loaded.programs.items():
-                    attach = options.autoattach and name in names
+                    attach = options.autoattach and name in names and not _is_in_table(program.spec)
                     record = _keep(program, f"{staging}/{name}", attach, transaction)
                     records.append(record._replace(pinned=(f"{directory}/{name}",)))
+                if options.autoattach:
+                    records = _register_tables(loaded, staging, records, transaction)
             return records
 
 
@@ -320,6 +322,24 @@ def _check_attachable(obj: ObjectSpec, names: list[str]) -> None:
 
     for name in names:
         auto.check(obj.programs[name], obj.path)
+
+
+def _is_in_table(program: ProgramSpec) -> bool:
+    """Whether it is attached with its struct_ops map, not for itself."""
+    return program.program_type == ProgramType.STRUCT_OPS
+
+
+def _register_tables(
+    loaded: LoadedObject, directory: str, records: list[ProgramInfo], transaction: Transaction
+) -> list[ProgramInfo]:
+    """Register each struct_ops map, its link pinned as ``directory``/MAP; ``records`` with the links."""
+    if not loaded.struct_ops:
+        return records
+    from bpfctl.attach.struct_ops import register_all
+
+    links = register_all(loaded, lambda fd, name: _pin(fd, f"{directory}/{name}", transaction), transaction)
+    names = list(loaded.programs)
+    return [r._replace(link_id=links.get(name, r.link_id)) for name, r in zip(names, records, strict=True)]
 
 
 def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> ProgramInfo:

@@ -92,6 +92,8 @@ def _other(spec: ProgramSpec) -> str:
     name = family(spec)
     if name == "usdt" or name.endswith(".multi"):
         return "a program that uses libbpf attaches it"
+    if spec.program_type == ProgramType.STRUCT_OPS:
+        return "`bpfctl prog loadall FILE DIRECTORY autoattach` registers the struct_ops map that has it"
     command = _CGROUP if name == "lsm_cgroup" else _OTHERS.get(ProgramType(spec.program_type or 0))
     return f"pin it without autoattach; then {command} attaches it" if command else _NOBODY
 

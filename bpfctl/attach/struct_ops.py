@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import functools
+from collections.abc import Callable
 
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, KernelError, printable
+from bpfctl.inventory.listing import link_id
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
-from bpfctl.loader.live import Map
+from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.transaction import Transaction
 from bpfctl.uapi import AttachType, MapFlag
 
@@ -45,6 +47,24 @@ def register(live: Map, transaction: Transaction) -> Fd | None:
         return Fd(bpf.link_create(live.fd.number, 0, AttachType.STRUCT_OPS))
     except OSError as error:
         raise _refusal(live, "BPF_LINK_CREATE", error) from error
+
+
+def register_all(
+    loaded: LoadedObject, keep: Callable[[int, str], object], transaction: Transaction
+) -> dict[str, int]:
+    """:func:`register` every struct_ops map of ``loaded``; returns the id of its link by program.
+
+    ``keep``: called with each link's descriptor and the map's name, to pin it.
+    """
+    links: dict[str, int] = {}
+    for name in loaded.struct_ops:
+        live = loaded.maps[name]
+        link = register(live, transaction)
+        if link:
+            with link:
+                keep(link.number, name)
+                links |= dict.fromkeys((f.program for f in live.spec.functions), link_id(link.number))
+    return links
 
 
 def replace(link: Fd, live: Map) -> None:

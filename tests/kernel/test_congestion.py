@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import netlab
 import pytest
+from fixture_types import Cli
 from netlab import TESTDATA
 
 from bpfctl.attach import struct_ops
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, KernelError, NotSupportedError, ObjectFileError
 from bpfctl.kernel import bpf, info
+from bpfctl.kernel.fd import Fd
 from bpfctl.loader import LoadedObject, LoadRequest, Transaction, load
 from bpfctl.objfile import ObjectSpec, read_object
 from bpfctl.objfile.struct_ops import with_autocreate, with_member
-from bpfctl.uapi import MapFlag, MapType
+from bpfctl.uapi import Command, MapFlag, MapType
 
 pytestmark = pytest.mark.kernel
 
@@ -198,6 +203,52 @@ def test_a_kind_that_this_kernel_does_not_have(tmp_path: Path) -> None:
 def test_only_a_map_of_this_load_is_registered(loaded: LoadedObject) -> None:
     with pytest.raises(BpfctlError, match=r"map \.bss is no struct_ops map"), Transaction() as transaction:
         struct_ops.register(loaded.maps[".bss"], transaction)
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_autoattach_registers_what_it_loads(bpffs: Path, run: Cli) -> None:
+    path = TESTDATA / "steady_window.bpf.o"
+    done = run("-j", "prog", "loadall", path, bpffs / "cc", "autoattach", status=0)
+    try:
+        assert available() == {"bpfctl_direct", "bpfctl_linked"}
+        pins = {pin.name for pin in (bpffs / "cc").iterdir()}
+        assert pins == {"start", "ten_segments", "ten_again", "keep", "linked"}
+        linked = {record["name"]: record.get("link_id") for record in json.loads(done.stdout)}
+        assert linked["start"] is None, "in `direct` alone, which has no link"
+        assert linked["keep"] == linked["ten_again"] is not None
+        again = run("prog", "loadall", path, bpffs / "more", "autoattach", status=2)
+        assert "cannot register struct_ops map direct" in again.stderr
+        assert not (bpffs / "more").exists()
+        (bpffs / "cc/linked").unlink()
+        assert_soon(lambda: available() == {"bpfctl_direct"})
+    finally:
+        unregister_direct()
+    assert available() == set()
+
+
+def assert_soon(condition: Callable[[], bool]) -> None:
+    """The kernel lets go of a link whose pin is gone when it comes to it."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def unregister_direct() -> None:
+    """Find the map of that name and delete its entry, as `map delete` does."""
+    for number in bpf.iter_ids(Command.MAP_GET_NEXT_ID):
+        with Fd(bpf.get_fd_by_id(Command.MAP_GET_FD_BY_ID, number)) as fd:
+            if info.map_info(fd.number).name == "direct":
+                with suppress(OSError):
+                    bpf.map_delete(fd.number, bytes(4))
+
+
+def test_one_program_of_a_table_is_not_attached(bpffs: Path, run: Cli) -> None:
+    path = TESTDATA / "steady_window.bpf.o"
+    done = run("prog", "load", path, bpffs / "p", "program", "keep", "autoattach", status=1)
+    assert "`bpfctl prog loadall FILE DIRECTORY autoattach` registers the struct_ops map" in done.stderr
 
 
 def test_nothing_stays_registered() -> None:
