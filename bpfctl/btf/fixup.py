@@ -14,7 +14,7 @@ from bpfctl.btf.reader import VLEN_MASK, WORD
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, printable
 
-# Their variables are not in the object: the loader gives them a place when it resolves the externs.
+# Their variables are not in the object: extern_fixup.py gives them a place.
 EXTERN_SECTIONS = frozenset({".kconfig", ".ksyms"})
 
 _UINT32_MAX = 0xFFFFFFFF
@@ -45,7 +45,7 @@ def kernel_btf(
 
     Raises BtfError when a DATASEC has no section, or a global variable no symbol.
     """
-    image = _Image(btf)
+    image = Image(btf)
     for section_id in btf.ids(Kind.DATASEC):
         if btf.name(section_id) in EXTERN_SECTIONS:
             placed = btf.datasec(section_id)
@@ -59,7 +59,7 @@ def kernel_btf(
     return bytes(image.data)
 
 
-class _Image:
+class Image:
     """A copy of the blob that single words are written into."""
 
     def __init__(self, btf: Btf) -> None:
@@ -89,7 +89,7 @@ class _Image:
 
 
 def _place_variables(
-    image: _Image,
+    image: Image,
     section_id: int,
     section_sizes: Mapping[str, int],
     variables: Mapping[str, VariablePlace],

@@ -6,7 +6,7 @@ chain of references is followed for a bounded number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import TYPE_CHECKING
 
 from bpfctl.btf.kinds import (
@@ -31,6 +31,7 @@ POINTER_SIZE = 8  # bytes; of the BPF machine, whatever the host
 MAX_CHAIN = 32  # references in a row, as libbpf's MAX_RESOLVE_DEPTH and the kernel's MAX_RESOLVE_DEPTH
 
 _UINT32_MAX = 0xFFFFFFFF
+_FEW = 8  # names that are faster looked for one by one
 
 MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.TYPEDEF})
 _SIZED = frozenset(
@@ -213,13 +214,44 @@ class Btf:
     def find(self, name: str, kind: Kind) -> int | None:
         """A type called ``name`` (not "") of ``kind``, in the base before the own ones; None if none."""
         inherited = self.base.find(name, kind) if self.base else None
-        if inherited is not None or not name:
-            return inherited
+        return self.find_own(name, kind) if inherited is None else inherited
+
+    def find_own(self, name: str, kind: Kind) -> int | None:
+        """As :meth:`find`, in the own types only."""
+        if not name:
+            return None
         for offset in self.string_offsets(name):
             for position in _positions(self.name_offsets(), offset):
                 if self.kind(self._first_id + position) is kind:
                     return self._first_id + position
         return None
+
+    def find_each(self, names: Iterable[str], kind: Kind) -> dict[str, int]:
+        """The first own type of ``kind`` for each of ``names`` that has one: one pass, however many names."""
+        wanted = {name for name in names if name}
+        if len(wanted) <= _FEW:
+            alone = {name: self.find_own(name, kind) for name in wanted}
+            return {name: type_id for name, type_id in alone.items() if type_id is not None}
+        by_offset = self._offsets_of(wanted)
+        found: dict[str, int] = {}
+        hits = [(n, o) for n, o in enumerate(self.name_offsets(), self._first_id) if o in by_offset]
+        for type_id, offset in hits:
+            if by_offset[offset] not in found and self.kind(type_id) is kind:
+                found[by_offset[offset]] = type_id
+        return found
+
+    def _offsets_of(self, names: Set[str]) -> dict[int, str]:
+        """String offsets of ``names``; whole strings by one walk over all, the rest looked for singly."""
+        wanted = {name.encode(): name for name in names}
+        found: dict[int, str] = {}
+        offset = self._first_string
+        for text in self._data[self._parts.strings_start : self._parts.strings_end].split(b"\0"):
+            if text in wanted:
+                found[offset] = wanted[text]
+            offset += len(text) + 1
+        for name in names - set(found.values()):
+            found |= dict.fromkeys(self.string_offsets(name), name)
+        return found
 
     def members(self, type_id: int) -> tuple[Member, ...]:
         """Members of a STRUCT or UNION, as declared.  Decoded once: CO-RE asks for some hundreds of times."""

@@ -161,7 +161,7 @@ def describe(obj: ObjectSpec) -> ObjectRecord:
         programs=programs,
         maps=tuple(_map(obj, spec) for spec in obj.maps.values()),
         relocations=tuple(_relocations(obj, linked)),
-        externs=tuple(ExternRecord(*extern) for extern in obj.externs),
+        externs=tuple(ExternRecord(*extern[:3]) for extern in obj.externs),
         btf=BtfRecord(len(obj.btf), len(obj.btf.data), obj.btf.strings_size) if obj.btf else None,
         warnings=tuple(obj.warnings),
     )
@@ -318,10 +318,12 @@ class _Views:
 
 
 def _linked_texts(program: LinkedProgram, byte_order: str) -> list[str]:
-    """Disassembly with the names of maps, ``map[fd:counters]``, where their descriptors will be."""
+    """Disassembly with the names of maps, ``map[fd:counters]``, and of what the kernel has to answer for."""
     texts = insn.disassemble(program.code, byte_order)
     for index, name, value_offset in program.references:
         register = texts[index].partition(" ")[0]
         value = "" if value_offset is None else f"[0]+{value_offset}"
         texts[index] = f"{register} = map[fd:{name}]{value}"
+    for index, name, is_call in program.externs:
+        texts[index] = f"call {name}" if is_call else f"{texts[index].partition(' ')[0]} = &{name}"
     return texts

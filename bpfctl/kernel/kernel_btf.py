@@ -1,6 +1,6 @@
 """Where the kernel's own types are: the BTF of vmlinux and of its modules, as bytes.
 
-Nobody reads them but a program that CO-RE has to fit to this kernel.
+Nobody reads them but what refers to them: CO-RE, kernel symbols, attach targets.
 """
 
 from __future__ import annotations
@@ -30,11 +30,17 @@ _MAGIC = (b"\x9f\xeb", b"\xeb\x9f")
 
 
 class BtfSource(NamedTuple):
-    """BTF bytes and where they came from: a path, or a module's name and the id of its BTF."""
+    """BTF bytes and the path that they came from."""
 
     name: str
     data: bytes | mmap
-    id: int = 0
+
+
+class ModuleBtf(NamedTuple):
+    """A module's name and the id of its BTF, for ``info.btf_data``."""
+
+    name: str
+    id: int
 
 
 def vmlinux() -> BtfSource:
@@ -63,16 +69,16 @@ def from_file(path: str) -> BtfSource:
             return BtfSource(path, file.read())
 
 
-def modules() -> Iterator[BtfSource]:
+def modules() -> Iterator[ModuleBtf]:
     """The BTF of each module, split from vmlinux's; none for a process that may not look (CAP_SYS_ADMIN)."""
     try:
         for number in bpf.iter_ids(Command.BTF_GET_NEXT_ID):
             try:
                 with Fd(bpf.get_fd_by_id(Command.BTF_GET_FD_BY_ID, number)) as fd:
                     found = info.btf_info(fd.number)
-                    if found.kernel_btf and found.name != "vmlinux":
-                        yield BtfSource(found.name, info.btf_bytes(fd.number, found.size), number)
             except FileNotFoundError:
                 continue  # unloaded since
+            if found.kernel_btf and found.name != "vmlinux":
+                yield ModuleBtf(found.name, number)
     except PermissionError:
         return

@@ -5,10 +5,12 @@ Opened when the first relocation asks, and kept as long as the process works.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BpfctlError, BtfError, KernelError, NotSupportedError, errno_text, printable
-from bpfctl.kernel import bpf, kernel_btf
+from bpfctl.kernel import bpf, info, kernel_btf
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.core import CoreRelocator
 from bpfctl.objfile.spec import ObjectSpec
@@ -16,13 +18,17 @@ from bpfctl.uapi import Command
 
 
 class KernelTypes:
-    """``path`` None: the running kernel and its modules; else a file of raw BTF that stands for both."""
+    """``path`` None: the running kernel and its modules; else a file of raw BTF that stands for both.
+
+    Modules are read one by one, as they are asked for.
+    """
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
         self._vmlinux: Btf | None = None
-        self._modules: list[Btf] | None = None
+        self._modules: list[_Module] | None = None
         self._module_ids: dict[Btf, int] = {}  # of the BTF object in the kernel
+        self._descriptors: dict[int, Fd] = {}  # of BTF objects, by that id
         self._running: KernelTypes | None = None
         self._warnings: list[str] = []
         self._relocator: CoreRelocator | None = None
@@ -46,11 +52,7 @@ class KernelTypes:
 
     def modules(self) -> list[Btf]:
         """The types of each module, none beside a file; what cannot be read of them becomes a warning."""
-        if self._modules is None:
-            self._modules = []
-            if self.path is None:
-                self._read_modules(self._modules)
-        return self._modules
+        return list(self._each_module())
 
     @property
     def running(self) -> KernelTypes:
@@ -61,16 +63,53 @@ class KernelTypes:
             self._running = KernelTypes()
         return self._running
 
-    def find(self, name: str, kind: Kind) -> tuple[Btf, int] | None:
-        """A type of the kernel, else of the first module that has it: whose BTF, and its id there."""
-        type_id = self.vmlinux().find(name, kind)
-        if type_id is not None:
-            return self.vmlinux(), type_id
-        for module in self.modules():
-            type_id = module.find(name, kind)
+    def find(self, name: str, kind: Kind, module: str | None = None) -> tuple[Btf, int] | None:
+        """A type of the kernel, else of the first module that has it: whose BTF, and its id there.
+
+        ``module``: where alone to look, by its whole name; vmlinux has one too.
+        """
+        if module in (None, "vmlinux"):
+            type_id = self.vmlinux().find(name, kind)
             if type_id is not None:
-                return module, type_id
+                return self.vmlinux(), type_id
+        for types in self._each_module(module):
+            type_id = types.find_own(name, kind)
+            if type_id is not None:
+                return types, type_id
         return None
+
+    def find_each(self, names: Iterable[str], kind: Kind) -> dict[str, tuple[Btf, int]]:
+        """:meth:`find` for many names at once; those that are nowhere are left out."""
+        missing, vmlinux = set(names), self.vmlinux()
+        found = {name: (vmlinux, type_id) for name, type_id in vmlinux.find_each(missing, kind).items()}
+        missing -= found.keys()
+        for types in self._each_module() if missing else ():
+            own = types.find_each(missing, kind)
+            found |= {name: (types, type_id) for name, type_id in own.items()}
+            missing -= own.keys()
+            if not missing:
+                break
+        return found
+
+    def descriptor(self, btf: Btf) -> int:
+        """That of a module's BTF, 0 for vmlinux's; open until :meth:`close`.
+
+        Raises KernelError when the module is gone since.
+        """
+        number = self._module_ids.get(btf, 0)
+        if number and number not in self._descriptors:
+            opened = self.open_btf(btf)
+            assert opened is not None  # as it is no module's only without a number
+            self._descriptors[number] = opened
+        return self._descriptors[number].number if number else 0
+
+    def close(self) -> None:
+        """Close what :meth:`descriptor` opened; it can be opened again."""
+        for fd in self._descriptors.values():
+            fd.close()
+        self._descriptors.clear()
+        if self._running:
+            self._running.close()
 
     def open_btf(self, btf: Btf) -> Fd | None:
         """A descriptor of a module's BTF; None for that of vmlinux, which the kernel takes as the default.
@@ -101,23 +140,49 @@ class KernelTypes:
             return kernel_btf.vmlinux()
         except OSError as error:
             raise NotSupportedError(
-                f"CO-RE relocations need the kernel's BTF, and {error.filename} cannot be read",
+                f"the kernel's BTF is needed, and {error.filename} cannot be read",
                 feature="btf",
                 errno=error.errno or 0,
                 hint="the kernel has to be built with CONFIG_DEBUG_INFO_BTF=y",
             ) from error
 
-    def _read_modules(self, found: list[Btf]) -> None:
-        try:
-            for source in kernel_btf.modules():
-                name = printable(source.name)
-                try:
-                    btf = Btf.from_bytes(source.data, path=name, section=None, base=self.vmlinux())
-                except BtfError as error:
-                    self._warnings.append(f"BTF of module {name} is left out of CO-RE: {error.reason}")
-                    continue
-                found.append(btf)
-                self._module_ids[btf] = source.id
-        except OSError as error:
-            text = errno_text(error.errno or 0)
-            self._warnings.append(f"BTF of modules is left out of CO-RE: {text}")
+    def _each_module(self, name: str | None = None) -> Iterator[Btf]:
+        """The types of each module that has any; ``name``: of that one alone."""
+        for module in self._list_modules():
+            if name in (None, module.source.name) and (types := self._types_of(module)):
+                yield types
+
+    def _list_modules(self) -> list[_Module]:
+        if self._modules is None:
+            self._modules = []
+            try:
+                for source in kernel_btf.modules() if self.path is None else ():
+                    self._modules.append(_Module(source))
+            except OSError as error:
+                self._warnings.append(f"BTF of modules is left out: {errno_text(error.errno or 0)}")
+        return self._modules
+
+    def _types_of(self, module: _Module) -> Btf | None:
+        if not module.is_read:
+            module.is_read = True
+            name = printable(module.source.name)
+            try:
+                data = info.btf_data(module.source.id)
+                module.types = Btf.from_bytes(data, path=name, section=None, base=self.vmlinux())
+                self._module_ids[module.types] = module.source.id
+            except FileNotFoundError:
+                pass  # unloaded since
+            except BtfError as error:
+                self._warnings.append(f"BTF of module {name} is left out: {error.reason}")
+            except OSError as error:
+                self._warnings.append(f"BTF of module {name} is left out: {errno_text(error.errno or 0)}")
+        return module.types
+
+
+class _Module:
+    """A module; its types once they were read, None where they are broken or gone."""
+
+    def __init__(self, source: kernel_btf.ModuleBtf) -> None:
+        self.source = source
+        self.types: Btf | None = None
+        self.is_read = False

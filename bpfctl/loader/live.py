@@ -62,6 +62,7 @@ class LoadedObject:
     btf: Fd | None = None
     struct_ops: dict[str, FittedMap] = field(default_factory=dict)
     has_function_types: bool = True  # False: the kernel takes no function and line records
+    config: bytes | None = None  # content of the map of configuration values
     warnings: list[str] = field(default_factory=list)
 
     def program(self, name: str) -> Program:

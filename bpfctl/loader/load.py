@@ -23,6 +23,7 @@ from bpfctl.objfile.struct_ops import maps_to_make as struct_ops_maps
 from bpfctl.uapi import Command, MapType, ProgramType
 
 if TYPE_CHECKING:
+    from bpfctl.loader.externs import Externs
     from bpfctl.loader.kernel_types import KernelTypes
 
 _RACES = 10  # each lost race leaves one pin fewer to race for
@@ -67,7 +68,20 @@ def load(
     check_native(obj.byte_order, obj.path)
     for spec in obj.maps.values():
         check_definition(spec, obj.path, relaxed=request.relaxed_maps)
-    kernel = kernel or kernel_types(obj, request.btf_path)
+    if kernel is not None:
+        return _load(obj, request, transaction, kernel)
+    kernel = kernel_types(obj, request.btf_path)
+    try:
+        return _load(obj, request, transaction, kernel)
+    finally:
+        if kernel:
+            kernel.close()
+
+
+def _load(
+    obj: ObjectSpec, request: LoadRequest, transaction: Transaction, kernel: KernelTypes | None
+) -> LoadedObject:
+    """:func:`load`, again and again while others win the race for a pin."""
     for _ in range(_RACES):
         loaded = LoadedObject(obj)
         try:
@@ -85,7 +99,7 @@ def load(
 def kernel_types(obj: ObjectSpec, btf_path: str | None) -> KernelTypes | None:
     """What ``obj`` asks the kernel's types for, still unopened; None for an object that asks nothing."""
     has_core = obj.btf_ext is not None and bool(obj.btf_ext.core_relocations.sections)
-    if not has_core and not _has_struct_ops(obj):
+    if not has_core and not obj.externs and not _has_struct_ops(obj):
         return None
     from bpfctl.loader.kernel_types import KernelTypes
 
@@ -100,8 +114,12 @@ def _load_once(
     how = {spec.name: _program_request(spec, loaded, specs[0], request) for spec in specs}
     loaded.warnings += _member_warnings(loaded.spec)
     loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec)
+    externs = _resolve_externs(loaded, kernel)
     core = kernel.relocator(loaded.spec) if kernel else None
     linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
+    if externs:
+        linked = {name: externs.apply(program) for name, program in linked.items()}
+        how = {name: one._replace(fd_array=externs.fd_array) for name, one in how.items()}
     loaded.warnings += kernel.new_warnings() if kernel else []
     _load_btf(loaded)
     plan = NoPins() if request.trial else PinPlan(loaded.spec, transaction, request.pin_root)
@@ -116,6 +134,16 @@ def _load_once(
     _fill_struct_ops(loaded)
     _pin_new(loaded, transaction)
     _fill_reused_arrays(loaded, transaction)
+
+
+def _resolve_externs(loaded: LoadedObject, kernel: KernelTypes | None) -> Externs | None:
+    if not loaded.spec.externs or kernel is None:
+        return None
+    from bpfctl.loader.externs import resolve
+
+    externs = resolve(loaded.spec, kernel.running)
+    loaded.config = externs.config
+    return externs
 
 
 def _programs_to_load(obj: ObjectSpec, request: LoadRequest) -> list[ProgramSpec]:

@@ -21,6 +21,7 @@ from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import NoPins, PinPlan
 from bpfctl.loader.reuse import open_pinned_map
 from bpfctl.objfile.data_maps import data_map_kernel_name
+from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
 from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
 
@@ -95,7 +96,7 @@ class MapMaker:
 
             place_arena(live, self._loaded.spec.path)
         elif spec.origin is MapOrigin.DATA and not live.reused:
-            _write_data(live, self._loaded.spec)
+            _write_data(live, self._loaded)
 
     def _attributes(self, spec: MapSpec) -> MapAttributes:
         """What the kernel is asked for, inner map and BTF left out."""
@@ -266,20 +267,21 @@ def kernel_name(spec: MapSpec, object_path: str) -> str:
     return spec.name
 
 
-def _write_data(live: Map, obj: ObjectSpec) -> None:
+def _write_data(live: Map, loaded: LoadedObject) -> None:
     """Put a data section's image into its map, and freeze it if it is read-only.
 
     Before any program is loaded: only then the verifier takes the values as constants.
     """
+    data = loaded.config if live.spec.name == KCONFIG else live.spec.data
     try:
-        if live.spec.data and any(live.spec.data):
+        if data and any(data):
             copies = privilege.possible_cpus() if live.spec.map_type == MapType.PERCPU_ARRAY else 1
-            bpf.map_update(live.fd.number, bytes(4), live.spec.data * copies)
+            bpf.map_update(live.fd.number, bytes(4), data * copies)
         if live.spec.frozen:
             bpf.map_freeze(live.fd.number)
     except OSError as error:
         raise KernelError(
-            f"{obj.path}: cannot initialise the map of section {live.spec.section}",
+            f"{loaded.spec.path}: cannot initialise the map of section {live.spec.section}",
             call="BPF_MAP_UPDATE_ELEM",
             errno=error.errno or 0,
         ) from error

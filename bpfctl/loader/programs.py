@@ -30,7 +30,8 @@ class ProgramRequest(NamedTuple):
     """How to load a program: its type, and what the section name leaves open.
 
     ``attach_btf_id`` and ``attach_fd`` say what it is for, where that is a type or function: ids of the
-    running kernel's BTF, or of the module's or program's whose descriptor ``attach_fd`` is.
+    running kernel's BTF, or of the module's or program's whose descriptor ``attach_fd`` is.  ``fd_array``:
+    descriptors of the BTF of modules whose functions it calls, from place 1 on.
     """
 
     program_type: int
@@ -40,6 +41,7 @@ class ProgramRequest(NamedTuple):
     verbose: bool
     attach_btf_id: int = 0
     attach_fd: int = 0
+    fd_array: tuple[int, ...] = ()
 
 
 def patch_maps(
@@ -122,6 +124,7 @@ def _attributes(
         line_info_size=linked.line_info_size,
         attach_btf_id=request.attach_btf_id,
         attach_fd=request.attach_fd,
+        fd_array=request.fd_array,
     )
 
 

@@ -63,6 +63,7 @@ class Session:
                 return loaded
         self._drop_loaded()
         if self._kernel is None or self._kernel.path != request.btf_path:
+            self._drop_kernel()
             self._kernel = kernel_types(obj, request.btf_path)
         loaded = load(obj, request, transaction, self._kernel)
         self._loaded = request, loaded
@@ -77,6 +78,11 @@ class Session:
         self._drop_loaded()
         self._object = self._key = None
 
+    def _drop_kernel(self) -> None:
+        if self._kernel:
+            self._kernel.close()
+            self._kernel = None
+
     def __enter__(self) -> Session:
         return self
 
@@ -84,6 +90,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._drop()
+        self._drop_kernel()
 
 
 def _with_settings(obj: ObjectSpec, settings: tuple[Setting, ...]) -> ObjectSpec:

@@ -38,6 +38,7 @@ _ADVICE = (
         "CO-RE relocation ",
         "for kernels without it, ask first: bpf_core_field_exists(), bpf_core_type_exists() and their like",
     ),
+    ("kernel function ", "for kernels without it, ask first: bpf_ksym_exists()"),
     ("combined stack size", "512 bytes of stack are all there is: move large variables into a map"),
 )
 
@@ -99,16 +100,14 @@ def _last_instruction(lines: list[str]) -> int | None:
 
 
 def _explained(summary: Summary, linked: LinkedProgram) -> Summary:
-    """``summary`` saying why, where the verifier met an instruction that CO-RE found no value for.
+    """``summary`` saying why, where the verifier met what stands for something that the kernel lacks.
 
     All that the verifier can say is ``invalid func unknown#195896080``, after the call of that number.
     """
     reason = linked.poisoned.get(summary.instruction) if summary.instruction is not None else None
     if reason is None:
         return summary
-    from bpfctl.btf.core_patch import POISON_CALL
-
-    lines = tuple(line for line in summary.lines if f"unknown#{POISON_CALL}" not in line)
+    lines = tuple(line for line in summary.lines if "unknown#" not in line)
     return summary if lines == summary.lines else summary._replace(lines=(*lines, reason))
 
 

@@ -5,6 +5,8 @@ from bpfctl.objfile.linker import link_program
 from bpfctl.objfile.reader import kernel_btf, read_object, read_object_bytes, section_bytes
 from bpfctl.objfile.relocate import relocations
 from bpfctl.objfile.spec import (
+    ConfigValue,
+    ExternReference,
     ExternSpec,
     FunctionSpec,
     LinkedProgram,
@@ -22,6 +24,8 @@ from bpfctl.objfile.spec import (
 )
 
 __all__ = [
+    "ConfigValue",
+    "ExternReference",
     "ExternSpec",
     "FunctionSpec",
     "LinkedProgram",

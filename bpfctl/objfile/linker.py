@@ -25,7 +25,7 @@ _EXCEPTION_TAG = "exception_callback:"
 def link_program(
     obj: ObjectSpec, name: str, core: CoreRelocator | None = None, *, unfitted: bool = False
 ) -> LinkedProgram:
-    """The entry program ``name`` with every function it calls, relocated but for the maps' fds.
+    """The entry program ``name`` with every function it calls, relocated but for the maps' fds and externs.
 
     ``core``, made for ``obj``, fits it to a kernel's types; without, a program that asks for that is refused,
     unless ``unfitted``: its code is to be shown, not loaded.
@@ -116,6 +116,7 @@ class _Linker:
             name=self._name,
             code=bytes(self._code),
             references=tuple(sorted(self._relocator.references)),
+            externs=tuple(sorted(self._relocator.extern_references)),
             functions=tuple(PlacedFunction(f.name, start, f.size // SLOT) for f, start in self._placed),
             func_info=func_info,
             func_info_size=func_size,

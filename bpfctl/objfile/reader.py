@@ -11,14 +11,13 @@ from bpfctl.objfile.data_maps import read_data_maps, value_size
 from bpfctl.objfile.elf import (
     SHN_UNDEF,
     SHT_PROGBITS,
-    STB_GLOBAL,
     STB_LOCAL,
-    STB_WEAK,
     STT_FUNC,
     STT_OBJECT,
     Elf,
     read_file,
 )
+from bpfctl.objfile.externs import read_config_map, read_externs
 from bpfctl.objfile.legacy_maps import read_legacy_maps
 from bpfctl.objfile.programs import SUBPROGRAMS, read_functions, read_programs
 from bpfctl.objfile.relocate import called_places
@@ -46,10 +45,10 @@ def read_object_bytes(data: bytes, *, path: str = "", maps_abi: str | None = Non
     """As :func:`read_object`, from the bytes of a file; ``path`` is for messages and names."""
     warnings: list[str] = []
     elf = Elf(data, path)
-    btf, btf_ext = _read_btf(elf, warnings)
+    btf, btf_ext, externs = _read_btf(elf, warnings)
     functions = read_functions(elf)
     programs = read_programs(elf, functions, _called(elf, functions), warnings)
-    maps = _read_maps(elf, btf, programs, maps_abi, warnings)
+    maps = _read_maps(elf, btf, programs, read_config_map(externs, btf), maps_abi, warnings)
     return ObjectSpec(
         path=path,
         byte_order=elf.byte_order,
@@ -59,7 +58,7 @@ def read_object_bytes(data: bytes, *, path: str = "", maps_abi: str | None = Non
         maps=maps,
         programs=programs,
         functions=functions,
-        externs=_externs(elf, btf),
+        externs=externs,
         btf=btf,
         btf_ext=btf_ext,
         warnings=warnings,
@@ -91,35 +90,40 @@ def _version(elf: Elf, warnings: list[str]) -> int | None:
 # -- BTF -----------------------------------------------------------------------------------------------
 
 
-def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None]:
-    """Types with sizes and linkage put right; broken ones are only an error where maps depend on them."""
+def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None, tuple[ExternSpec, ...]]:
+    """Types with sizes and linkage put right, and the externs that they describe.
+
+    Broken types are only an error where maps depend on them.
+    """
     data = _contents(elf, ".BTF")
     if data is None:
-        return None, None
+        return None, None, read_externs(elf, None)
     from bpfctl.btf.ext import BtfExt
     from bpfctl.btf.types import Btf
 
     try:
-        btf = _with_symbols(elf, Btf.from_bytes(data, path=elf.path))
+        btf = Btf.from_bytes(data, path=elf.path)
+        externs = read_externs(elf, btf)
+        btf = _with_symbols(elf, btf, externs)
     except BtfError as error:
         if any(_needs_types(section.name) for section in elf.sections):
             raise
         warnings.append(f"loaded without types: {error}")
-        return None, None
+        return None, None, read_externs(elf, None)
     ext = _contents(elf, ".BTF.ext")
     try:
-        return btf, BtfExt.from_bytes(ext, btf, path=elf.path) if ext is not None else None
+        return btf, BtfExt.from_bytes(ext, btf, path=elf.path) if ext is not None else None, externs
     except BtfError as error:
         warnings.append(f"loaded without source lines: {error}")
-        return btf, None
+        return btf, None, externs
 
 
 def _needs_types(section: str) -> bool:
     return section == BTF_MAPS_SECTION or is_struct_ops_section(section)
 
 
-def _with_symbols(elf: Elf, btf: Btf) -> Btf:
-    """``btf`` with what only symbols know: sizes and offsets of data sections, hidden functions."""
+def _with_symbols(elf: Elf, btf: Btf, externs: tuple[ExternSpec, ...]) -> Btf:
+    """``btf`` with what only symbols know: data sections' sizes and offsets, hidden functions, externs."""
     from bpfctl.btf.fixup import VariablePlace, kernel_btf
     from bpfctl.btf.types import Btf
 
@@ -134,6 +138,12 @@ def _with_symbols(elf: Elf, btf: Btf) -> Btf:
             hidden.add(elf.name(symbol))
     sizes = {section.name: value_size(section) for section in elf.sections}
     fixed = kernel_btf(btf, section_sizes=sizes, variables=variables, hidden_functions=hidden)
+    if externs:
+        from bpfctl.btf.extern_fixup import define_externs
+
+        config = {e.name: (e.value.offset, e.value.size) for e in externs if e.kind == "kconfig"}
+        names = {extern.name for extern in externs}
+        fixed = define_externs(Btf.from_bytes(fixed, path=elf.path), config, names)
     return Btf.from_bytes(fixed, path=elf.path)
 
 
@@ -158,12 +168,19 @@ def _called(elf: Elf, functions: tuple[FunctionSpec, ...]) -> set[tuple[int, int
 
 
 def _read_maps(
-    elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec], maps_abi: str | None, warnings: list[str]
+    elf: Elf,
+    btf: Btf | None,
+    programs: Mapping[str, ProgramSpec],
+    config: list[MapSpec],
+    maps_abi: str | None,
+    warnings: list[str],
 ) -> dict[str, MapSpec]:
+    """All maps in the order in which libbpf creates them."""
     legacy = read_legacy_maps(elf, btf, abi=maps_abi, warnings=warnings)
     maps: dict[str, MapSpec] = {}
     struct_ops = _struct_ops_maps(elf, btf, programs)
-    for spec in (*legacy, *_btf_maps(elf, btf, programs), *read_data_maps(elf, btf), *struct_ops):
+    data = (*read_data_maps(elf, btf), *config)
+    for spec in (*legacy, *_btf_maps(elf, btf, programs), *data, *struct_ops):
         if spec.name in maps:
             message = f"a second map called {printable(spec.name)}"
             raise ObjectFileError(message, path=elf.path, section=spec.section, offset=spec.offset)
@@ -205,31 +222,3 @@ def _btf_maps(elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec]) ->
 
     # What an unknown member means for the load, the command knows.
     return read_btf_maps(btf, section_size=section.size, slots=slots(), strict=False)
-
-
-def _externs(elf: Elf, btf: Btf | None) -> tuple[ExternSpec, ...]:
-    """Undefined symbols, and what BTF says they are."""
-    undefined = [
-        symbol
-        for symbol in elf.symbols
-        if symbol.section_index == SHN_UNDEF
-        and symbol.name_offset
-        and symbol.binding in (STB_GLOBAL, STB_WEAK)
-    ]
-    kinds = _extern_kinds(btf) if btf is not None and undefined else {}
-    return tuple(
-        ExternSpec(elf.name(symbol), kinds.get(elf.name(symbol), "undefined"), symbol.binding == STB_WEAK)
-        for symbol in undefined
-    )
-
-
-def _extern_kinds(btf: Btf) -> dict[str, str]:
-    from bpfctl.btf.kinds import Kind
-
-    kinds: dict[str, str] = {}
-    for section, kind in ((".kconfig", "kconfig"), (".ksyms", "ksym")):
-        section_id = btf.find(section, Kind.DATASEC)
-        for variable in btf.datasec(section_id) if section_id else ():
-            is_function = btf.kind(variable.type_id) is Kind.FUNC
-            kinds[btf.name(variable.type_id)] = "kfunc" if is_function else kind
-    return kinds

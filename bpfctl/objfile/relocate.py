@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import TypedDict
 
-from bpfctl.errors import RelocationError, UnsupportedObjectError, printable
+from bpfctl.errors import RelocationError, printable
 from bpfctl.insn import CALL, LD_IMM64, SLOT
 from bpfctl.objfile.arena import ARENA_SECTION, find_arena
 from bpfctl.objfile.elf import (
@@ -25,10 +25,18 @@ from bpfctl.objfile.elf import (
     RelocationEntry,
     Symbol,
 )
+from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.jump_tables import JUMP_TABLES_SECTION, BadTableError, read_jump_table
 from bpfctl.objfile.programs import Place, code_sections
 from bpfctl.objfile.sections import is_struct_ops_section
-from bpfctl.objfile.spec import FunctionSpec, MapOrigin, MapReference, ObjectSpec, Relocation
+from bpfctl.objfile.spec import (
+    ExternReference,
+    FunctionSpec,
+    MapOrigin,
+    MapReference,
+    ObjectSpec,
+    Relocation,
+)
 from bpfctl.uapi import (
     BPF_PSEUDO_BTF_ID,
     BPF_PSEUDO_CALL,
@@ -40,12 +48,6 @@ from bpfctl.uapi import (
 _IMM = {"<": Struct("<i"), ">": Struct(">i")}
 _SECOND_IMM = {"<": Struct("<iIi"), ">": Struct(">iIi")}  # from the first immediate to the second
 
-# Externs that need more than a map's fd, and what the user has to be told of them.
-_UNSUPPORTED_EXTERNS = {
-    "kconfig": "a kernel configuration value (.kconfig)",
-    "ksym": "a kernel symbol (.ksyms)",
-    "kfunc": "a kernel function (kfunc)",
-}
 
 # Registers byte -> 1 where a 64-bit load with it names something by a number of the loading process.
 _OWN_NUMBERS = frozenset(range(1, 16)) - {BPF_PSEUDO_BTF_ID}
@@ -60,12 +62,14 @@ class Relocator:
     """Relocates functions of ``obj`` as they are appended to the code of one program.
 
     ``references`` gathers the slots that wait for a map's fd, ``jump_tables`` what is to be in those maps of
-    them that are made for the program alone.
+    them that are made for the program alone; ``extern_references`` the slots that wait for the kernel's
+    answer.
     """
 
     def __init__(self, obj: ObjectSpec, program: str) -> None:
         self.references: list[MapReference] = []
         self.jump_tables: dict[str, tuple[int, ...]] = {}
+        self.extern_references: list[ExternReference] = []
         self._program = program
         self._elf = elf = obj._elf
         self._imm = _IMM[elf.prefix]
@@ -74,7 +78,7 @@ class Relocator:
         self._code = bytearray()
         self._functions = {(f.section_index, f.offset) for f in obj.functions}
         self._code_sections = {section.index for section in code_sections(elf)}
-        self._externs = {extern.name: extern.kind for extern in obj.externs}
+        self._externs = {extern.name: extern for extern in obj.externs}
         self._maps, self._data_maps = _map_places(obj)
         self._arena = find_arena(obj.maps.values())
         self._handlers: dict[int, Callable[[int, Symbol], None]] = {}
@@ -86,7 +90,7 @@ class Relocator:
         """Relocate ``function``, the last in ``code``, where it starts at byte ``base``.
 
         Returns where it refers to other functions, (byte position, place of the target) by position; the
-        immediates there wait for the target's position.  RelocationError, UnsupportedObjectError.
+        immediates there wait for the target's position.  Raises RelocationError.
         """
         self._code, self._base, self._function = code, base, function
         self._calls = []
@@ -203,11 +207,26 @@ class Relocator:
         self._calls.append((position, place))
 
     def _extern(self, position: int, symbol: Symbol) -> None:
-        kind = self._externs.get(self._elf.name(symbol), "")
-        if kind in _UNSUPPORTED_EXTERNS:
-            raise self._unsupported(_UNSUPPORTED_EXTERNS[kind], position, symbol)
-        hint = "link the object that defines it: bpftool gen object OUT IN..."
-        raise self._error("is not defined in this object", position, symbol, hint=hint)
+        name = self._elf.name(symbol)
+        extern = self._externs.get(name)
+        if extern is None or extern.kind == "undefined":
+            hint = "link the object that defines it: bpftool gen object OUT IN..."
+            raise self._error("is not defined in this object", position, symbol, hint=hint)
+        is_call = self._code[position] == CALL
+        if is_call and extern.kind != "kfunc":
+            raise self._error("is called, and is no function", position, symbol)
+        addend = 0 if is_call else self._load_immediate(position, symbol)
+        if extern.kind == "kconfig":
+            if not 0 <= addend < extern.value.size:
+                text = f"is used at byte {addend}, and has {extern.value.size}"
+                raise self._error(text, position, symbol)
+            offset = extern.value.offset + addend
+            self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
+            self.references.append(MapReference(position // SLOT, KCONFIG, offset))
+        elif addend:
+            raise self._error(f"is used at byte {addend}; only its start has a name", position, symbol)
+        else:
+            self.extern_references.append(ExternReference(position // SLOT, name, is_call))
 
     # -- references without relocation -----------------------------------------------------------------
 
@@ -265,10 +284,6 @@ class Relocator:
         self, message: str, position: int, symbol: Symbol | None = None, *, hint: str | None = None
     ) -> RelocationError:
         return RelocationError(self._sentence(message, position, symbol), hint=hint, **self._where(position))
-
-    def _unsupported(self, what: str, position: int, symbol: Symbol) -> UnsupportedObjectError:
-        message = f"is {what}, which bpfctl does not handle"
-        return UnsupportedObjectError(self._sentence(message, position, symbol), **self._where(position))
 
     def _sentence(self, message: str, position: int, symbol: Symbol | None) -> str:
         subject = f"symbol {self._elf.name(symbol) or '(unnamed)'} " if symbol else ""

@@ -29,7 +29,7 @@ class MapOrigin(IntEnum):
 
     LEGACY = 1  # section ``maps``
     BTF = 2  # section ``.maps``
-    DATA = 3  # a data section: .data, .rodata, .bss and their dotted kin
+    DATA = 3  # a data section: .data, .rodata, .bss and their dotted kin; or configuration values
     STRUCT_OPS = 4  # a variable of a section .struct_ops or .struct_ops.link
 
 
@@ -79,7 +79,7 @@ class MapSpec:
     unknown_members: tuple[str, ...] = ()  # BTF: of a definition newer than this program, or of none
     # initial contents
     slots: tuple[MapSlot, ...] = ()
-    data: bytes | None = None  # image of the one entry, None for all zero (.bss); of an arena its variables
+    data: bytes | None = None  # of the one entry, None for all zero or .kconfig; of an arena its variables
     frozen: bool = False  # DATA only: frozen before any program is loaded
     # STRUCT_OPS only
     functions: tuple[MemberFunction, ...] = ()  # their words in ``data`` are zero
@@ -173,6 +173,7 @@ class LinkedProgram:
     code: bytes
     references: tuple[MapReference, ...]
     functions: tuple[PlacedFunction, ...]
+    externs: tuple[ExternReference, ...] = ()
     func_info: bytes = b""
     func_info_size: int = 0
     line_info: bytes = b""
@@ -181,12 +182,46 @@ class LinkedProgram:
     jump_tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+class ConfigValue(NamedTuple):
+    """How a value of the kernel's configuration is stored in the map ``.kconfig``.
+
+    ``form``: ``bool``, ``tristate``, ``char``, ``int`` or ``string``; ``size`` and ``offset`` in bytes.
+    """
+
+    form: str
+    size: int
+    signed: bool = False
+    offset: int = 0
+
+    @property
+    def alignment(self) -> int:
+        """Bytes; that of a string is 1."""
+        return 1 if self.form == "string" else self.size
+
+
 class ExternSpec(NamedTuple):
-    """An undefined symbol: ``kind`` is ``kconfig``, ``ksym``, ``kfunc`` or ``undefined``."""
+    """An undefined symbol: ``kind`` is ``kconfig``, ``ksym``, ``kfunc`` or ``undefined``.
+
+    ``type_id``: in ``ObjectSpec.btf``, modifiers skipped, what a ksym is declared as, 0 for a bare address;
+    of a kfunc its prototype.  ``value``: of a kconfig extern.
+    """
 
     name: str
     kind: str
     weak: bool
+    type_id: int = 0
+    value: ConfigValue = ConfigValue("", 1)
+
+
+class ExternReference(NamedTuple):
+    """An instruction that waits for what the kernel says of an extern (ksym or kfunc).
+
+    ``index``: slot number in the linked code.  A call, or a 64-bit load of the address.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    extern: str
+    is_call: bool
 
 
 class SectionSpec(NamedTuple):
@@ -222,7 +257,10 @@ class Relocation(NamedTuple):
 
 @dataclass(slots=True)
 class ObjectSpec:
-    """Everything in one object file.  ``maps`` in creation order, ``programs`` in file order."""
+    """Everything in one object file.
+
+    ``maps`` in creation order, ``programs`` in file order, ``externs`` in libbpf's order, which numbers them.
+    """
 
     path: str
     byte_order: str  # "little" or "big"

@@ -17,13 +17,15 @@ DUMPS = Path(__file__).parents[1] / "golden" / "obj_show"
 
 OBJECTS = [
     "core_user",  # shown as it is, not fitted to a kernel
-    "kfunc_user",  # externs, a program that cannot be linked
+    "externs",
+    "kfunc_user",
     "map_in_map_btf",
     "map_in_map_legacy",
     "proto_counters_bigendian",
     "subprogs",
     "subprogs_bigendian",
     "tc_pass_nobtf",
+    "undefined_symbol",  # a program that cannot be linked
     "xdp_root",  # tail-call sections
 ]
 

@@ -72,9 +72,12 @@ CASES = {
         "refused program reads_it",
         "struct net_device.bpfctl_no_such_field (0:0 @ offset 0) has no match in the kernel's BTF",
     ),
-    "kconfig": Case(f"{TC} obj {{data}}/kconfig_user.bpf.o", 1, ".kconfig"),
-    "ksym": Case(f"{TC} obj {{data}}/ksym_user.bpf.o", 1, ".ksyms"),
-    "kfunc": Case(f"{TC} obj {{data}}/kfunc_user.bpf.o", 1, "kfunc"),
+    "kfunc-missing": Case(
+        f"{TC} obj {{data}}/externs.bpf.o program calls_what_is_missing",
+        2,
+        "refused program calls_what_is_missing",
+        "kernel function bpfctl_no_function is not there",
+    ),
     "no-interface": Case(
         "link set dev nope xdp obj {data}/xdp_pass.bpf.o sec xdp", 1, 'no interface "nope"', "lo, v0"
     ),

@@ -38,8 +38,6 @@ PEER_REFUSES = {
 }
 # Never given to bpftool: it would pin into the machine's own bpffs.
 PINS_BY_NAME = {"proto_report", "hooks_events", "hooks_kprobe", "hooks_multi", "hooks_tracing"}
-# Pieces that this loader names instead of loading them.
-UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user"}
 
 
 def name_of(path: Path) -> str:
@@ -93,7 +91,7 @@ def test_same_programs_and_maps_as_bpftool(path: Path, bpffs: Path, requires: Re
     if name in PEER_REFUSES or any(spec.origin is MapOrigin.LEGACY for spec in obj.maps.values()):
         assert not loads_with_bpftool(path, theirs)
         return
-    if name in BROKEN | UNSUPPORTED:
+    if name in BROKEN:
         with pytest.raises(BpfctlError), Transaction() as transaction:
             load(obj, LoadRequest(tuple(obj.programs), pin_root=str(bpffs)), transaction)
         return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from btf_builder import BtfBuilder
+from scripted_modules import Modules
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.errors import BtfError, KernelError
@@ -26,44 +26,6 @@ from bpfctl.uapi import Command, MapFlag
 
 TESTDATA = Path(__file__).parents[2] / "testdata"
 
-Entry = tuple[str, bytes, bool]  # name, bytes, of the kernel
-
-
-class Modules(syscall.System):
-    """Has the BTF objects ``entries``, with ids from 1; ``refusals``: command -> errno."""
-
-    def __init__(self, *entries: Entry, refusals: dict[Command, int] | None = None) -> None:
-        self._entries = entries
-        self._refusals = refusals or {}
-        self._open: dict[int, Entry] = {}
-
-    def bpf(self, command: int, attr: bytearray) -> int:
-        number = self._refusals.get(Command(command), 0)
-        start, *_ = struct.unpack_from("=I", attr)
-        if command == Command.BTF_GET_NEXT_ID and start == len(self._entries):
-            number = number or errno.ENOENT
-        if number:
-            raise OSError(number, os.strerror(number))
-        if command == Command.BTF_GET_NEXT_ID:
-            struct.pack_into("=I", attr, 4, start + 1)
-            return 0
-        if command == Command.BTF_GET_FD_BY_ID:
-            fd = os.open("/dev/null", os.O_RDONLY)
-            self._open[fd] = self._entries[start - 1]
-            return fd
-        assert command == Command.OBJ_GET_INFO_BY_FD
-        self._info(*self._open[start], struct.unpack_from("=Q", attr, 8)[0])
-        return 0
-
-    @staticmethod
-    def _info(name: str, data: bytes, kernel: bool, address: int) -> None:
-        """struct bpf_btf_info: btf, btf_size, id, name, name_len, kernel_btf."""
-        info = (ctypes.c_char * 32).from_address(address)
-        blob, size, _, text, text_size, _ = struct.unpack("=Q2IQ2I", bytes(info))
-        ctypes.memmove(blob, data, min(size, len(data)) if blob else 0)
-        ctypes.memmove(text, name.encode() + b"\0", min(text_size, len(name) + 1) if text else 0)
-        struct.pack_into("=Q2IQ2I", info, 0, blob, len(data), 1, text, len(name), kernel)
-
 
 def vmlinux() -> BtfBuilder:
     b = BtfBuilder()
@@ -78,10 +40,12 @@ def module(name: str) -> bytes:
 
 
 @pytest.fixture
-def types(monkeypatch: pytest.MonkeyPatch) -> KernelTypes:
+def types(monkeypatch: pytest.MonkeyPatch) -> Iterator[KernelTypes]:
     source = BtfSource("vmlinux", vmlinux().blob())
     monkeypatch.setattr(kernel_types.kernel_btf, "vmlinux", lambda: source)
-    return KernelTypes()
+    opened = KernelTypes()
+    yield opened
+    opened.close()
 
 
 def test_modules_are_those_of_the_kernel_but_vmlinux(
@@ -108,7 +72,7 @@ def test_a_corrupt_module_is_a_warning(types: KernelTypes, monkeypatch: pytest.M
     monkeypatch.setattr(syscall, "system", Modules(*entries))
     assert [btf.path for btf in types.modules()] == ["good"]
     (warning,) = types.new_warnings()
-    assert warning.startswith("BTF of module bad is left out of CO-RE: not BTF")
+    assert warning.startswith("BTF of module bad is left out: not BTF")
     assert types.new_warnings() == []
 
 
@@ -153,6 +117,40 @@ def test_a_type_is_vmlinuxs_or_the_first_modules(types: KernelTypes, monkeypatch
     assert types.find("shared", Kind.STRUCT) == (types.modules()[0], 3)
     assert types.find("shared", Kind.UNION) is None
     assert KernelTypes("/a/file").running is not types.running is types
+
+
+def test_modules_are_read_one_by_one_as_they_are_asked_for(
+    types: KernelTypes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [("first", module("one"), True), ("second", module("two"), True), ("bad", b"rubbish", True)]
+    system = Modules(*entries)
+    monkeypatch.setattr(syscall, "system", system)
+    found = types.find("two", Kind.STRUCT)
+    assert found is not None
+    assert (found[0].path, found[0].name(found[1])) == ("second", "two")
+    assert types.find("core", Kind.STRUCT, "second") is None, "the base's types are not the module's"
+    assert types.find("one", Kind.STRUCT, "seco") is None, "a module is named in full"
+    assert types.new_warnings() == [], "the third was not looked at"
+    assert types.find("nothing", Kind.STRUCT) is None
+    assert len(types.new_warnings()) == 1
+    fd = types.descriptor(found[0])
+    assert system._open[fd][0] == "second"
+    assert types.descriptor(found[0]) == fd
+    assert types.descriptor(types.vmlinux()) == 0
+
+
+@pytest.mark.parametrize("more", [0, 20])
+def test_many_names_are_found_together(
+    types: KernelTypes, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(syscall, "system", Modules(("veth", module("veth_priv"), True)))
+    names = ["core", "veth_priv", "", *(f"nobody{n}" for n in range(more))]
+    found = types.find_each(names, Kind.STRUCT)
+    assert {name: btf.name(type_id) for name, (btf, type_id) in found.items()} == {
+        "core": "core",
+        "veth_priv": "veth_priv",
+    }
+    assert [found[name][0].path for name in ("core", "veth_priv")] == ["vmlinux", "veth"]
 
 
 def test_a_modules_btf_is_opened_by_its_id(types: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -424,22 +424,6 @@ def test_no_such_program() -> None:
 # --- what is left to others -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("object_name", "program", "piece"),
-    [
-        ("kconfig_user", "asks_the_version", "symbol LINUX_KERNEL_VERSION is a kernel configuration value"),
-        ("ksym_user", "takes_an_address", "symbol schedule is a kernel symbol"),
-        ("kfunc_user", "calls_the_kernel", "symbol bpf_rcu_read_lock is a kernel function"),
-    ],
-)
-def test_unsupported_pieces_are_named(object_name: str, program: str, piece: str) -> None:
-    obj = read_object(str(TESTDATA / f"{object_name}.bpf.o"))
-    with pytest.raises(UnsupportedObjectError) as caught:
-        link_program(obj, program)
-    assert piece in str(caught.value)
-    assert "which bpfctl does not handle" in str(caught.value)
-
-
 def test_without_the_kernels_types_core_is_refused_where_it_is_needed() -> None:
     b = BtfBuilder()
     number = b.int()

@@ -30,6 +30,7 @@ from bpfctl.btf.kinds import Kind, Linkage
 from bpfctl.btf.types import Btf
 from bpfctl.errors import ObjectFileError, RelocationError
 from bpfctl.objfile import (
+    ConfigValue,
     ExternSpec,
     MapOrigin,
     MapSlot,
@@ -345,18 +346,20 @@ def test_kernel_btf_has_sizes_offsets_and_linkage() -> None:
 
 def test_externs_and_what_they_are() -> None:
     b = BtfBuilder()
-    b.datasec(".kconfig", [(b.var("CONFIG_X", b.int(), Linkage.EXTERN), 0, 4)])
-    function = b.func("kernel_function", b.func_proto(1), Linkage.EXTERN)
-    b.datasec(".ksyms", [(b.var("jiffies", 1, Linkage.EXTERN), 0, 4), (function, 0, 0)])
+    number = b.int()
+    b.datasec(".kconfig", [(b.var("CONFIG_X", number, Linkage.EXTERN), 0, 4)])
+    proto = b.func_proto(1)
+    function = b.func("kernel_function", proto, Linkage.EXTERN)
+    b.datasec(".ksyms", [(b.var("jiffies", number, Linkage.EXTERN), 0, 4), (function, 0, 0)])
     names = ["CONFIG_X", "jiffies", "kernel_function", "nobody"]
     symbols = [Sym(name, None, type=STT_NOTYPE) for name in names]
     symbols += [Sym("perhaps", None, type=STT_NOTYPE, binding=STB_WEAK), Sym("", None, type=STT_NOTYPE)]
     assert read(elf_file([Sec(".BTF", b.blob())], symbols)).externs == (
-        ExternSpec("CONFIG_X", "kconfig", False),
-        ExternSpec("jiffies", "ksym", False),
-        ExternSpec("kernel_function", "kfunc", False),
         ExternSpec("nobody", "undefined", False),
         ExternSpec("perhaps", "undefined", True),
+        ExternSpec("CONFIG_X", "kconfig", False, value=ConfigValue("int", 4, True, 0)),
+        ExternSpec("jiffies", "ksym", False, number),
+        ExternSpec("kernel_function", "kfunc", False, proto),
     )
 
 
@@ -381,7 +384,6 @@ def test_relocations_that_loading_looks_at() -> None:
 # --- real objects -----------------------------------------------------------------------------------
 
 NEEDS_A_KERNEL = {"core_kinds", "core_user", "core_missing"}
-UNSUPPORTED = {"kconfig_user", "kfunc_user", "ksym_user"}
 REFUSED = {"ambiguous_map": "can be read in two ways"}
 
 
@@ -394,7 +396,7 @@ def test_every_test_object_reads_and_links(path: Path) -> None:
         return
     obj = read_object(str(path))
     assert obj.programs
-    if stem in NEEDS_A_KERNEL | UNSUPPORTED | {"undefined_symbol"}:
+    if stem in NEEDS_A_KERNEL | {"undefined_symbol"}:
         return
     for name, program in obj.programs.items():
         linked = link_program(obj, name)
