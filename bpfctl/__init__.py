@@ -28,6 +28,7 @@ Where a change goes:
   relocation and linking                  objfile/relocate.py, linker.py
   CO-RE                                   btf/core*.py, objfile/core.py, loader/kernel_types.py
   typed values                            btf/values.py, scalars.py, aggregates.py; parts by path: paths.py
+  attach targets as BTF ids               loader/targets.py
   externs                                 objfile/externs.py, loader/externs.py, kconfig.py, kernel/ksyms.py
   struct_ops                              objfile/struct_ops*.py, loader/struct_ops.py, attach/struct_ops.py
   which program a command means           objfile/select.py

@@ -128,7 +128,7 @@ class KernelTypes:
     def new_warnings(self) -> list[str]:
         """Warnings since the last call."""
         warnings, self._warnings = self._warnings, []
-        return warnings
+        return warnings + (self._running.new_warnings() if self._running else [])
 
     def _open(self) -> kernel_btf.BtfSource:
         if self.path is not None:

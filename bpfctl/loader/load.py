@@ -20,13 +20,25 @@ from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.objfile.struct_ops import maps_to_make as struct_ops_maps
-from bpfctl.uapi import Command, MapType, ProgramType
+from bpfctl.uapi import AttachType, Command, MapType, ProgramType
 
 if TYPE_CHECKING:
     from bpfctl.loader.externs import Externs
     from bpfctl.loader.kernel_types import KernelTypes
 
+_WITH_TARGET = frozenset({ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT})
+_USDT = ("usdt", "usdt.s")
 _RACES = 10  # each lost race leaves one pin fewer to race for
+
+
+class AttachTarget(NamedTuple):
+    """What a command says in place of a section's name: a function, a hook ...; "": as the section says.
+
+    ``program_fd``: an open program that it is in, which the caller keeps open; 0: the kernel.
+    """
+
+    function: str = ""
+    program_fd: int = 0
 
 
 class LoadRequest(NamedTuple):
@@ -38,7 +50,8 @@ class LoadRequest(NamedTuple):
     ``verbose``: show the verifier's log, on stderr.  ``btf_path``: a file of raw BTF, whose types stand for
     the kernel's in CO-RE.  ``trial``: nothing is to stay: the programs alone, without those that program
     arrays are filled with; all maps are new, whatever is pinned, and none is pinned.  ``relaxed_maps``: as
-    iproute2, pass over unknown members of BTF-defined maps, which are an error to libbpf.
+    iproute2, pass over unknown members of BTF-defined maps, which are an error to libbpf.  ``target``: what
+    programs are for, where that is a type or function; None takes it from the section name.
     """
 
     programs: tuple[str, ...]
@@ -50,6 +63,7 @@ class LoadRequest(NamedTuple):
     btf_path: str | None = None
     trial: bool = False
     relaxed_maps: bool = False
+    target: AttachTarget | None = None
 
 
 class _RaceLostError(Exception):
@@ -70,7 +84,7 @@ def load(
         check_definition(spec, obj.path, relaxed=request.relaxed_maps)
     if kernel is not None:
         return _load(obj, request, transaction, kernel)
-    kernel = kernel_types(obj, request.btf_path)
+    kernel = kernel_types(obj, request.btf_path, request.program_type)
     try:
         return _load(obj, request, transaction, kernel)
     finally:
@@ -96,10 +110,16 @@ def _load(
     raise KernelError(f"{obj.path}: other commands keep replacing the pins of its maps")
 
 
-def kernel_types(obj: ObjectSpec, btf_path: str | None) -> KernelTypes | None:
-    """What ``obj`` asks the kernel's types for, still unopened; None for an object that asks nothing."""
+def kernel_types(
+    obj: ObjectSpec, btf_path: str | None, program_type: int | None = None
+) -> KernelTypes | None:
+    """What ``obj`` asks the kernel's types for, still unopened; None for an object that asks nothing.
+
+    ``program_type``: that of the request.
+    """
     has_core = obj.btf_ext is not None and bool(obj.btf_ext.core_relocations.sections)
-    if not has_core and not obj.externs and not _has_struct_ops(obj):
+    types = {program_type, *(program.program_type for program in obj.programs.values())}
+    if not (has_core or obj.externs or _has_struct_ops(obj) or types & _WITH_TARGET):
         return None
     from bpfctl.loader.kernel_types import KernelTypes
 
@@ -120,6 +140,7 @@ def _load_once(
     if externs:
         linked = {name: externs.apply(program) for name, program in linked.items()}
         how = {name: one._replace(fd_array=externs.fd_array) for name, one in how.items()}
+    how = _with_targets(loaded.spec, how, request, kernel)
     loaded.warnings += kernel.new_warnings() if kernel else []
     _load_btf(loaded)
     plan = NoPins() if request.trial else PinPlan(loaded.spec, transaction, request.pin_root)
@@ -219,11 +240,21 @@ def _program_request(
     attach_type = request.attach_type
     if attach_type is None:
         # What the section says of its own type means nothing for another one.
-        attach_type = model.attach_type if program_type == model.program_type else 0
+        attach_type = _section_attach_type(model) if program_type == model.program_type else 0
     how = ProgramRequest(
         program_type, attach_type, model.attach_type_optional, request.ifindex, request.verbose
     )
     return _for_struct_ops(how, spec, loaded) if program_type == ProgramType.STRUCT_OPS else how
+
+
+def _section_attach_type(spec: ProgramSpec) -> int:
+    """What the section name says; USDT probes share one link where the kernel has it, as under libbpf."""
+    if spec.section.partition("/")[0] in _USDT:
+        from bpfctl.kernel import probe
+
+        if probe.UPROBE_MULTI.available():
+            return AttachType.TRACE_UPROBE_MULTI
+    return spec.attach_type
 
 
 def _for_struct_ops(how: ProgramRequest, spec: ProgramSpec, loaded: LoadedObject) -> ProgramRequest:
@@ -234,6 +265,16 @@ def _for_struct_ops(how: ProgramRequest, spec: ProgramSpec, loaded: LoadedObject
     return how._replace(
         attach_type=target.member_index, attach_btf_id=target.attach_btf_id, attach_fd=target.btf_fd
     )
+
+
+def _with_targets(
+    obj: ObjectSpec, how: dict[str, ProgramRequest], request: LoadRequest, kernel: KernelTypes | None
+) -> dict[str, ProgramRequest]:
+    if not any(one.program_type in _WITH_TARGET for one in how.values()):
+        return how
+    from bpfctl.loader.targets import with_targets
+
+    return with_targets(obj, how, request.target, kernel.running if kernel else None)
 
 
 def _has_struct_ops(obj: ObjectSpec) -> bool:

@@ -58,13 +58,13 @@ class Session:
         """``loader.load``, or what it returned for the same request if that is as good as new."""
         if self._loaded:
             last, loaded = self._loaded
-            same = last == request and loaded.spec is obj
+            same = last == request and loaded.spec is obj and request.target is None
             if same and all(_is_shared(live) for live in loaded.maps.values()):
                 return loaded
         self._drop_loaded()
         if self._kernel is None or self._kernel.path != request.btf_path:
             self._drop_kernel()
-            self._kernel = kernel_types(obj, request.btf_path)
+            self._kernel = kernel_types(obj, request.btf_path, request.program_type)
         loaded = load(obj, request, transaction, self._kernel)
         self._loaded = request, loaded
         return loaded

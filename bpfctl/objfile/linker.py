@@ -17,6 +17,8 @@ from bpfctl.objfile.relocate import Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
 
 if TYPE_CHECKING:
+    from bpfctl.btf.kinds import BtfType
+    from bpfctl.btf.types import Btf
     from bpfctl.objfile.core import CoreRelocator
 
 _EXCEPTION_TAG = "exception_callback:"
@@ -150,26 +152,38 @@ class _Linker:
 def _exception_callback(obj: ObjectSpec, main: FunctionSpec) -> FunctionSpec | None:
     """The function that a declaration tag ``exception_callback:NAME`` of ``main`` asks for.
 
-    Nothing calls it: the kernel does when the program throws, and finds it by the same tag.
+    Nothing calls it: the kernel does when the program throws, and finds it by the same tag.  It refuses a
+    program with several tags, for which none is appended.
     """
     btf = obj.btf
     if btf is None or _EXCEPTION_TAG.encode() not in obj._elf.data:
         return None
-    from bpfctl.btf.kinds import Kind
+    from bpfctl.btf.kinds import Kind, Linkage
 
+    found: list[FunctionSpec] = []
     for tag_id in btf.ids(Kind.DECL_TAG):
         tag = btf.type(tag_id)
-        if (
-            tag.name.startswith(_EXCEPTION_TAG)
-            and btf.component(tag_id) == -1  # of the function itself, not of a parameter
-            and btf.kind(tag.size_or_type) is Kind.FUNC
-            and btf.name(tag.size_or_type) == main.name
-        ):
-            wanted = tag.name.removeprefix(_EXCEPTION_TAG)
-            for function in obj.functions:
-                if function.name == wanted and function.is_global:
-                    return function
-            message = f"program {printable(main.name)}: its exception callback {printable(wanted)} "
-            message += "is no global function"
+        if not tag.name.startswith(_EXCEPTION_TAG) or btf.component(tag_id) != -1:
+            continue  # -1: of the function itself, not of a parameter
+        of_function = btf.kind(tag.size_or_type) is Kind.FUNC
+        if not of_function or btf.linkage(tag.size_or_type) is not Linkage.GLOBAL:
+            message = f"the tag {printable(tag.name)} is of no global function"
             raise ObjectFileError(message, path=obj.path, section=".BTF", offset=btf.offset_of(tag_id))
-    return None
+        if btf.name(tag.size_or_type) == main.name:
+            found.append(_callback(obj, btf, main, tag))
+    return found[0] if len(found) == 1 else None
+
+
+def _callback(obj: ObjectSpec, btf: Btf, main: FunctionSpec, tag: BtfType) -> FunctionSpec:
+    """The function named by ``tag``; hidden ones have become static in ``btf``, which the kernel refuses."""
+    from bpfctl.btf.kinds import Kind, Linkage
+
+    wanted = tag.name.removeprefix(_EXCEPTION_TAG)
+    type_id = btf.find(wanted, Kind.FUNC)
+    is_visible = type_id is not None and btf.linkage(type_id) is Linkage.GLOBAL
+    for function in obj.functions if is_visible else ():
+        if function.name == wanted and function.is_global:
+            return function
+    message = f"program {printable(main.name)}: its exception callback {printable(wanted)} "
+    message += "is no global function"
+    raise ObjectFileError(message, path=obj.path, section=".BTF", offset=btf.offset_of(tag.id))

@@ -226,6 +226,36 @@ def test_exception_callback_is_appended_although_nobody_calls_it() -> None:
     assert "program main: its exception callback on_throw is no global function" in text
 
 
+@pytest.mark.parametrize(
+    ("linkage", "tags", "functions", "message"),
+    [
+        (1, ["on_throw", "other"], ["main"], None),  # the kernel says what is wrong
+        (0, ["on_throw"], [], "the tag exception_callback:on_throw is of no global function"),
+        (1, ["hidden"], [], "its exception callback hidden is no global function"),
+        (1, [""], [], "its exception callback  is no global function"),
+    ],
+)
+def test_exception_callbacks_that_are_not_appended(
+    linkage: int, tags: list[str], functions: list[str], message: str | None
+) -> None:
+    b = BtfBuilder()
+    proto = b.func_proto(0)
+    main = b.func("main", proto, linkage)
+    for name, its in (("on_throw", 1), ("other", 1), ("hidden", 0)):
+        b.func(name, proto, its)
+    for tag in tags:
+        b.add(Kind.DECL_TAG, f"exception_callback:{tag}", main, words=[-1])
+    body = mov(0) + exit_()
+    names = ("on_throw", "other", "hidden")
+    symbols = [func(name, ".text", 16 * n, 16) for n, name in enumerate(names)]
+    sections = [code("tc", body), code(".text", body * 3), Sec(".BTF", b.blob())]
+    data = elf_file(sections, [func("main", "tc", 0, 16), *symbols])
+    if message:
+        assert message in refusal(data, ObjectFileError)
+    else:
+        assert [name for name, _, _ in shape(link(data))] == functions
+
+
 # --- maps and data ----------------------------------------------------------------------------------
 
 
