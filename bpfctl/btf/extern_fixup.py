@@ -7,21 +7,16 @@ declared as is lost here: read it before (objfile/externs.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from struct import Struct
 
+from bpfctl.btf.extend import Extension
 from bpfctl.btf.fixup import Image
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
-from bpfctl.btf.reader import KIND_SHIFT, VLEN_MASK, WORD
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, printable
 
 _SIZE = 4  # bytes that each ksym pretends to have, as an int
 _DUMMY = "dummy_ksym"
 _INT_WORD = 1 << 24 | 32  # signed, 32 bits
-
-# Fields of the header: length of it, then offset and length of types, strings and (if it is there) layout.
-_HEADER_SIZE, _TYPES, _STRINGS, _LAYOUT = 4, 8, 16, 24
-_FORMATS = {"little": "<", "big": ">"}
 
 
 def define_externs(btf: Btf, config: Mapping[str, tuple[int, int]], names: Set[str]) -> bytes:
@@ -93,37 +88,8 @@ def _int_id(btf: Btf) -> int:
 
 def _with_stand_ins(btf: Btf, section_id: int) -> bytes:
     """``btf`` with what stands for ksyms: an int if it has none, and the dummy if there is a function."""
-    prefix = _FORMATS[btf.byte_order]
-    types, strings = b"", b""
-    int_id, next_id = _int_id(btf), len(btf)
-    if not int_id:
-        types += _record(prefix, btf.strings_size, Kind.INT, 0, _SIZE, _INT_WORD)
-        strings += b"int\0"
-        int_id, next_id = next_id, next_id + 1
+    more = Extension(btf)
+    int_id = _int_id(btf) or more.add(more.string("int"), Kind.INT, _SIZE, _INT_WORD)
     if any(btf.kind(variable.type_id) is Kind.FUNC for variable in btf.datasec(section_id)):
-        name = btf.strings_size + len(strings)
-        types += _record(prefix, name, Kind.VAR, 0, int_id, Linkage.GLOBAL)
-        strings += _DUMMY.encode() + b"\0"
-    return _extended(btf, types, strings) if types else btf.data
-
-
-def _record(prefix: str, name: int, kind: Kind, vlen: int, size_or_type: int, word: int) -> bytes:
-    return Struct(prefix + "4I").pack(name, kind << KIND_SHIFT | vlen & VLEN_MASK, size_or_type, word)
-
-
-def _extended(btf: Btf, types: bytes, strings: bytes) -> bytes:
-    """``btf`` with records and strings behind its own; what follows them in the blob moves."""
-    data = bytearray(btf.data)
-    word = Struct(_FORMATS[btf.byte_order] + "I")
-    (header,) = word.unpack_from(data, _HEADER_SIZE)
-    for field, added in ((_STRINGS, strings), (_TYPES, types)):
-        offset, size = (word.unpack_from(data, field + at)[0] for at in (0, WORD))
-        end = offset + size
-        word.pack_into(data, field + WORD, size + len(added))
-        for other in (_TYPES, _STRINGS, _LAYOUT):
-            if other != field and other + 2 * WORD <= header:
-                (start,) = word.unpack_from(data, other)
-                if start >= end:
-                    word.pack_into(data, other, start + len(added))
-        data[header + end : header + end] = added
-    return bytes(data)
+        more.add(more.string(_DUMMY), Kind.VAR, int_id, Linkage.GLOBAL)
+    return more.blob()

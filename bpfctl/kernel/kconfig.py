@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Iterable
 
-from bpfctl.kernel import syscall
-from bpfctl.kernel.syscall import address
+from bpfctl.kernel import perf_event, syscall
 
 _PLACES = ("/boot/config-{}", "/proc/config.gz")  # {} is the kernel's release
 _MAX_SIZE = 16 << 20  # bytes of text; today's are 0.3 MB
 _GZIP = b"\x1f\x8b"
 
-_KPROBE_TYPE = "/sys/bus/event_source/devices/kprobe/type"
-_PERF_ATTR = struct.Struct("=2I48xQ8x")  # struct perf_event_attr of 72 bytes: type, size, config1
 # What the entry points of system calls are called since Linux 4.17, where they take a struct pt_regs.
 _WRAPPERS = {
     "x86_64": "__x64_sys_bpf",
@@ -106,17 +102,14 @@ def _three_numbers(text: str) -> tuple[int, int, int] | None:
 def has_syscall_wrapper() -> bool:
     """Whether a kprobe can be set on a system call's wrapper: then arguments are in a struct pt_regs.
 
-    A kernel without kprobes has none to set, whatever its system calls look like.
+    A kernel without kprobes has none to set, whatever its system calls look like: so libbpf answers as well,
+    and a program must come out the same.
     """
     name = _WRAPPERS.get(syscall.machine())
+    if name is None or not perf_event.has_unit("kprobe"):
+        return False
     try:
-        with open(_KPROBE_TYPE, encoding="ascii") as file:
-            kind = int(file.read(16))
-        if name is None:
-            return False
-        symbol = bytearray(name.encode() + b"\0")
-        attr = bytearray(_PERF_ATTR.pack(kind, _PERF_ATTR.size, address(symbol)))
-        syscall.system.close(syscall.system.perf_event_open(attr, os.getpid(), -1))
+        syscall.system.close(perf_event.kprobe(name, 0, at_return=False))
     except (OSError, ValueError):
         return False
     return True

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 
+from bpfctl.insn import CALL, SLOT
 from bpfctl.kernel.bpf import MapAttributes, ProgAttributes
 from bpfctl.uapi import MapFlag
+
+# bpf_probe_read_user, _kernel -> bpf_probe_read; bpf_probe_read_user_str, _kernel_str -> bpf_probe_read_str
+_PROBE_READ = {112: 4, 113: 4, 114: 45, 115: 45}
 
 # How a kernel says that it does not know a field, a flag or a kind.
 _UNKNOWN = (errno.EINVAL, errno.E2BIG)
@@ -28,7 +33,20 @@ def lesser_program(
         lesser = lesser._replace(name="")
     if attach_type_optional and wanted.expected_attach_type and probe.EXPECTED_ATTACH_TYPE.missing():
         lesser = lesser._replace(expected_attach_type=0)
+    if (code := _with_older_helpers(wanted.code)) != wanted.code and probe.PROBE_READ_KERNEL.missing():
+        lesser = lesser._replace(code=code)
     return lesser if lesser != wanted else None
+
+
+def _with_older_helpers(code: bytes) -> bytes:
+    """``code`` with the probe_read of before Linux 5.5, which read kernel and user memory alike."""
+    older = bytearray(code)
+    for at in range(0, len(code), SLOT):
+        if code[at] == CALL and not code[at + 1]:
+            helper = int.from_bytes(code[at + 4 : at + 8], sys.byteorder)
+            if helper in _PROBE_READ:
+                older[at + 4 : at + 8] = _PROBE_READ[helper].to_bytes(4, sys.byteorder)
+    return bytes(older)
 
 
 def lesser_maps(wanted: MapAttributes, error: OSError) -> Iterator[MapAttributes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +25,7 @@ from bpfctl.uapi import AttachType, Command, MapType, ProgramType
 if TYPE_CHECKING:
     from bpfctl.loader.externs import Externs
     from bpfctl.loader.kernel_types import KernelTypes
+    from bpfctl.objfile.spec import LinkedProgram
 
 _WITH_TARGET = frozenset({ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT})
 _USDT = ("usdt", "usdt.s")
@@ -142,7 +143,8 @@ def _load_once(
         how = {name: one._replace(fd_array=externs.fd_array) for name, one in how.items()}
     how = _with_targets(loaded.spec, how, request, kernel)
     loaded.warnings += kernel.new_warnings() if kernel else []
-    _load_btf(loaded)
+    types, linked = _without_tags(loaded.spec, linked, how)
+    _load_btf(loaded, types)
     plan = NoPins() if request.trial else PinPlan(loaded.spec, transaction, request.pin_root)
     MapMaker(loaded, plan, request.ifindex).make_all()
     for spec in specs:
@@ -296,9 +298,24 @@ def _fill_struct_ops(loaded: LoadedObject) -> None:
         fill_values(loaded)
 
 
-def _load_btf(loaded: LoadedObject) -> None:
+def _without_tags(
+    obj: ObjectSpec, linked: dict[str, LinkedProgram], how: Mapping[str, ProgramRequest]
+) -> tuple[bytes | None, dict[str, LinkedProgram]]:
+    """BTF of ``obj`` and its programs, with what a kernel knows that does not know ``arg:ctx``."""
+    types = kernel_btf(obj)
+    if types is None or obj.btf is None or b"\0arg:ctx\0" not in types:
+        return types, linked
+    from bpfctl.kernel import probe
+
+    if not probe.ARG_CTX.missing():
+        return types, linked
+    from bpfctl.objfile.context_tags import with_contexts
+
+    return with_contexts(obj.btf, {name: (one, how[name].program_type) for name, one in linked.items()})
+
+
+def _load_btf(loaded: LoadedObject, data: bytes | None) -> None:
     """Give the kernel the object's BTF; all but struct_ops maps works without, so a refusal is a warning."""
-    data = kernel_btf(loaded.spec)
     if data is None:
         return
     try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 from btf_builder import everything
 
 from bpfctl.btf.sanitise import features, sanitised
-from bpfctl.kernel import bpf
+from bpfctl.kernel import bpf, info, probe
+from bpfctl.loader import LoadRequest, Transaction, load
 from bpfctl.loader.object_btf import load_btf, missing_features
 from bpfctl.objfile import kernel_btf, read_object
 
@@ -51,3 +53,17 @@ def test_objects_load_their_types() -> None:
                 raise AssertionError(path.name) from error
             checked += 1
     assert checked >= 30
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_context_tags_that_a_kernel_need_not_know(monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+    monkeypatch.setattr(probe.ARG_CTX, "missing", lambda: missing)
+    obj = read_object(str(OBJECTS[0].with_name("context_tag.bpf.o")))
+    with Transaction() as transaction:
+        loaded = load(obj, LoadRequest(("asks_both", "asks_one")), transaction)
+    with loaded:
+        assert loaded.warnings == []
+        types = {info.prog_main_type(one.fd.number) for one in loaded.programs.values()}
+        assert len(types) == 2
+        records = loaded.program("asks_both").linked.func_info
+        assert (struct.unpack_from("=I", records, 12)[0] >= len(obj.btf or ())) is missing

@@ -15,7 +15,8 @@ from test_load_order import ScriptedKernel, load_and_close
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
-from bpfctl.kernel import bpf, syscall
+from bpfctl.kernel import bpf, probe, syscall
+from bpfctl.loader import fallbacks
 from bpfctl.loader.object_btf import load_btf
 from bpfctl.uapi import Command, MapFlag
 
@@ -136,6 +137,22 @@ def test_the_attach_type_at_load(old: Make) -> None:
     kernel = old(Lack(attach_type=True))
     load_and_close("proto_counters", "count_protocols")
     assert not any(kernel.last(Command.PROG_LOAD)[68:72])
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_helpers_that_were_one_before(monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+    """bpf_probe_read_kernel and its like; a load's second slot, a call of a function and others stay."""
+    monkeypatch.setattr(probe.PROBE_READ_KERNEL, "missing", lambda: missing)
+
+    def code(*helpers: int) -> bytes:
+        fields = [*((0x85, 0, 0, number) for number in helpers), (0x18, 0, 0, 113), (0, 0, 0, 113)]
+        fields += [(0x85, 1 << 4, 0, 113), (0x85, 2 << 4, 0, 113)]
+        return b"".join(struct.pack("=2BhI", *each) for each in fields)
+
+    wanted = bpf.ProgAttributes(5, code(112, 113, 114, 115, 4, 45, 1), "GPL")
+    error = OSError(errno.EINVAL, "unknown function")
+    lesser = fallbacks.lesser_program(wanted, error, attach_type_optional=False)
+    assert lesser == (wanted._replace(code=code(4, 4, 45, 45, 4, 45, 1)) if missing else None)
 
 
 def test_records_that_are_longer_than_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
