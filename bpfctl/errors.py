@@ -172,6 +172,14 @@ class NotSupportedError(KernelError):
         super().__init__(message, errno=errno, hint=hint)
 
 
+class MissingExternError(NotSupportedError):
+    """The running kernel, or its configuration, lacks what an extern of the object stands for."""
+
+
+class MissingTargetError(NotSupportedError):
+    """The running kernel lacks the function, hook, ... that a program is for."""
+
+
 class AlreadyAttachedError(KernelError):
     """Another program holds the hook; the message says which."""
 

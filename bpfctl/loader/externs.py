@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from bpfctl.errors import BtfError, NotSupportedError, ObjectFileError, printable
+from bpfctl.errors import BtfError, MissingExternError, ObjectFileError, printable
 from bpfctl.insn import CALL, SLOT
 from bpfctl.objfile.externs import config_size
 from bpfctl.objfile.spec import ExternSpec, LinkedProgram, ObjectSpec
@@ -86,13 +86,14 @@ def resolve(obj: ObjectSpec, kernel: KernelTypes) -> Externs:
     """The answers for all externs of ``obj``; descriptors among them are ``kernel``'s.
 
     Raises ObjectFileError for an extern that no types describe or whose type the answer does not fit,
-    NotSupportedError for one that is not weak and that the kernel lacks.
+    MissingExternError for one that is not weak and that the kernel lacks.
     """
     by_kind: dict[str, list[ExternSpec]] = {}
     for extern in obj.externs:
         by_kind.setdefault("address" if _is_bare(extern) else extern.kind, []).append(extern)
     answers = Externs(obj)
-    if unknown := by_kind.get("undefined"):
+    is_legacy = any(section.name == "maps" for section in obj.sections)
+    if (unknown := by_kind.get("undefined")) and not is_legacy:  # there, only a reference is an error
         raise ObjectFileError(
             f"symbol {printable(unknown[0].name)} is not defined, and no types say that the kernel has it",
             path=obj.path,
@@ -123,7 +124,7 @@ def _addresses(externs: Sequence[ExternSpec], path: str) -> _Symbols:
     try:
         known = ksyms.addresses([extern.name for extern in externs])
     except OSError as error:
-        raise NotSupportedError(
+        raise MissingExternError(
             f"{path}: addresses of kernel symbols are in /proc/kallsyms, which cannot be read",
             feature="kallsyms",
             errno=error.errno or 0,
@@ -143,8 +144,8 @@ def _addresses(externs: Sequence[ExternSpec], path: str) -> _Symbols:
     return found
 
 
-def _missing(extern: ExternSpec, what: str, path: str) -> NotSupportedError:
-    return NotSupportedError(
+def _missing(extern: ExternSpec, what: str, path: str) -> MissingExternError:
+    return MissingExternError(
         f"{path}: the kernel has no {what} called {printable(extern.name)}",
         feature=extern.name,
         hint="declared weak, it may be missing: the program asks whether it is there before the use",

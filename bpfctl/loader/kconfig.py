@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from bpfctl.errors import NotSupportedError, ObjectFileError, printable
+from bpfctl.errors import MissingExternError, ObjectFileError, printable
 from bpfctl.kernel import kconfig
 from bpfctl.objfile.spec import ConfigValue, ExternSpec
 
@@ -33,7 +33,7 @@ def config_image(externs: Sequence[ExternSpec], size: int, path: str) -> bytes:
     """``size`` bytes with each of ``externs`` in its place.
 
     Raises ObjectFileError where a value does not fit the type that the object ``path`` declares,
-    NotSupportedError for one that is not weak and not there.
+    MissingExternError for one that is not weak and not there.
     """
     image = bytearray(size)
     names = [extern.name for extern in externs if extern.name.startswith(_CONFIG)]
@@ -54,7 +54,7 @@ def _read(names: Sequence[str], path: str) -> tuple[str, dict[str, str]]:
     try:
         return kconfig.config_values(names)
     except OSError as error:
-        raise NotSupportedError(
+        raise MissingExternError(
             f"{path}: it asks for {printable(names[0])}, and {error.filename} with the kernel's "
             "configuration cannot be read",
             feature="kconfig",
@@ -63,12 +63,12 @@ def _read(names: Sequence[str], path: str) -> tuple[str, dict[str, str]]:
         ) from error
 
 
-def _missing(extern: ExternSpec, source: str, path: str) -> NotSupportedError | ObjectFileError:
+def _missing(extern: ExternSpec, source: str, path: str) -> MissingExternError | ObjectFileError:
     if not extern.name.startswith(_CONFIG):
         known = ", ".join(("CONFIG_...", *_ASKED))
         text = f"extern {printable(extern.name)} is no configuration value that a loader knows"
         return ObjectFileError(text, path=path, hint=f"known are {known}; a weak LINUX_... would be 0")
-    return NotSupportedError(
+    return MissingExternError(
         f"{path}: {printable(extern.name)} is not set in {source}",
         feature=extern.name,
         hint="declared weak, it would be 0",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
-from bpfctl.errors import KernelError, NotFoundError, NotSupportedError, ObjectFileError, printable
+from bpfctl.errors import KernelError, MissingTargetError, NotFoundError, ObjectFileError, printable
 from bpfctl.kernel import info
 from bpfctl.objfile.spec import ObjectSpec, ProgramSpec
 from bpfctl.uapi import AttachType, ProgramType
@@ -54,7 +54,7 @@ def with_targets(
     """``requests``, by program, with the targets of those that need one.
 
     ``wanted``: what the command names in place of the section's names; descriptors are ``kernel``'s or its.
-    Raises ObjectFileError for a program whose section names nothing, NotSupportedError for what the kernel
+    Raises ObjectFileError for a program whose section names nothing, MissingTargetError for what the kernel
     does not have, NotFoundError for what the other program does not have.
     """
     names: dict[str, str] = {}
@@ -121,7 +121,7 @@ def _in_kernel(
             target = known[family.kind].get(family.prefix + name)
         if target is None:
             holder = f"module {printable(module)}" if module not in ("", "vmlinux") else "the kernel"
-            raise NotSupportedError(
+            raise MissingTargetError(
                 f"{obj.path}: {holder} has no {family.what} called {printable(bare)}, which program "
                 f"{printable(program)} (section {printable(obj.programs[program].section)}) is for",
                 feature=name,

@@ -10,6 +10,8 @@ from bpfctl.errors import (
     BtfError,
     CoreRelocationError,
     KernelError,
+    MissingExternError,
+    MissingTargetError,
     ObjectFileError,
     RelocationError,
     VerifierError,
@@ -34,6 +36,8 @@ _STAGES: tuple[tuple[type[BpfctlError], str], ...] = (
     (BtfError, "btf"),
     (ObjectFileError, "object"),
     (VerifierError, "verifier"),
+    (MissingExternError, "extern"),
+    (MissingTargetError, "target"),
 )
 _CALLS = {"BPF_MAP_CREATE": "map", "BPF_MAP_UPDATE_ELEM": "map", "BPF_BTF_LOAD": "btf"}
 
@@ -47,7 +51,9 @@ class Verdict(NamedTuple):
     attach_type: str | None
     autoload: bool  # False: the section's name begins with ``?``
     verdict: str  # "ok" or "fail"
-    stage: str | None = None  # what failed: object, btf, relocation, core, map, attach, load, verifier
+    stage: str | None = (
+        None  # what failed: object, btf, extern, relocation, core, target, map, attach, load, verifier
+    )
     errno: int | None = None  # the kernel's, where it was the kernel that refused
     reason: str | None = None  # one line
     source: str | None = None  # FILE:LINE: text, where the verifier stopped

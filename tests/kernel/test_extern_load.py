@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import TESTDATA
+from netlab import TESTDATA
 
 from bpfctl.errors import BpfctlError, VerifierError
 from bpfctl.insn import decode

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import TESTDATA
 from fixture_types import Requires
+from netlab import TESTDATA
 
 from bpfctl.btf.types import Btf
 from bpfctl.errors import KernelError, NotFoundError
