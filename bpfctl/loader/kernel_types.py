@@ -6,6 +6,7 @@ Opened when the first relocation asks, and kept as long as the process works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
@@ -15,6 +16,9 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.core import CoreRelocator
 from bpfctl.objfile.spec import ObjectSpec
 from bpfctl.uapi import Command
+
+if TYPE_CHECKING:
+    from bpfctl.loader.externs import Externs
 
 
 class KernelTypes:
@@ -32,12 +36,24 @@ class KernelTypes:
         self._running: KernelTypes | None = None
         self._warnings: list[str] = []
         self._relocator: CoreRelocator | None = None
+        self._externs: tuple[ObjectSpec, Externs] | None = None
 
     def relocator(self, obj: ObjectSpec) -> CoreRelocator:
         """What ``link_program`` asks for; the same again for the object of the last call."""
         if self._relocator is None or self._relocator.obj is not obj:
             self._relocator = CoreRelocator(obj, self.vmlinux, self.modules)
         return self._relocator
+
+    def externs(self, obj: ObjectSpec) -> Externs:
+        """What the running kernel says to the externs of ``obj``; the same again for that of the last call.
+
+        Raises what ``externs.resolve`` does.
+        """
+        if self._externs is None or self._externs[0] is not obj:
+            from bpfctl.loader.externs import resolve
+
+            self._externs = obj, resolve(obj, self.running)
+        return self._externs[1]
 
     def vmlinux(self) -> Btf:
         """The kernel's types.
@@ -108,6 +124,7 @@ class KernelTypes:
         for fd in self._descriptors.values():
             fd.close()
         self._descriptors.clear()
+        self._externs = None
         if self._running:
             self._running.close()
 

@@ -162,9 +162,7 @@ def _load_once(
 def _resolve_externs(loaded: LoadedObject, kernel: KernelTypes | None) -> Externs | None:
     if not loaded.spec.externs or kernel is None:
         return None
-    from bpfctl.loader.externs import resolve
-
-    externs = resolve(loaded.spec, kernel.running)
+    externs = kernel.externs(loaded.spec)
     loaded.config = externs.config
     return externs
 

@@ -99,3 +99,12 @@ def test_what_is_declared_otherwise(kernel: KernelTypes, monkeypatch: pytest.Mon
     with pytest.raises(ObjectFileError, match="runqueues is declared as struct rq, the kernel has union rq"):
         resolve(obj, other)
     other.close()
+
+
+def test_an_object_is_answered_once(kernel: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules(monkeypatch, veth=module("bpf_rcu_read_unlock", variable=Kind.STRUCT))
+    obj = read_object(str(TESTDATA / "externs.bpf.o"))
+    answers = kernel.externs(obj)
+    assert kernel.externs(obj) is answers
+    kernel.close()
+    assert kernel.externs(obj) is not answers, "its descriptors were closed"
