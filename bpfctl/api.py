@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from warnings import warn as _python_warning
 
@@ -18,6 +18,9 @@ from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:
+    from bpfctl.attach.lwt import Encap
+    from bpfctl.attach.nexthop import NexthopRequest
+    from bpfctl.attach.route import RouteRequest, RouteState
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import MapInfo, ProgramInfo
@@ -49,6 +52,17 @@ class ObjectSource(NamedTuple):
 
 
 ProgramSource: TypeAlias = ObjectSource | Reference
+
+
+class Tunnel(NamedTuple):
+    """What runs in the lightweight tunnel of one way of a route: (hook, program) pairs.
+
+    Hooks are ``in``, ``out`` and ``xmit``, or alone ``endpoint``, which is seg6local's End.BPF.
+    ``headroom``: bytes that ``xmit`` may put in front of a packet, at most 256; 0 is none.
+    """
+
+    programs: tuple[tuple[str, ProgramSource], ...]
+    headroom: int = 0
 
 
 Warn: TypeAlias = Callable[[str], object]
@@ -143,6 +157,97 @@ def attach_filter(
         request = request._replace(name=request.name or program.annotation)
         with transaction.step():
             return verb(request, program.fd, transaction=transaction)
+
+
+def attach_route(
+    request: RouteRequest,
+    tunnels: Sequence[Tunnel | None],
+    *,
+    how: str = "add",
+    session: Session | None = None,
+    warn: Warn = _python_warning,
+) -> None:
+    """Put a route with programs in its tunnels: ``how`` is ``add``, ``append``, ``prepend``, ``replace``
+    or ``change``, as in ip(8).
+
+    ``tunnels``: one for each of ``request.legs``, None for a leg without.  All or nothing, ``session`` and
+    ``warn`` as in :func:`attach_xdp`.
+    """
+    from bpfctl.attach import route
+    from bpfctl.loader import Transaction
+
+    with Transaction() as transaction, ExitStack() as stack:
+        encaps = [
+            _open_tunnel(tunnel, transaction, stack, session, warn) if tunnel else None for tunnel in tunnels
+        ]
+        with transaction.step():
+            route.set_route(request, encaps, how, transaction=transaction)
+
+
+def delete_route(
+    request: RouteRequest, tunnels: Sequence[Tunnel | None] = (), *, session: Session | None = None
+) -> RouteState:
+    """Delete the one route with programs that fits ``request``; nothing is loaded.
+
+    ``tunnels`` are compared by what the kernel shows of a program, which is where it came from.
+    """
+    from bpfctl.attach import route
+
+    encaps = [_named_tunnel(tunnel, session) if tunnel else None for tunnel in tunnels]
+    return route.delete(request, encaps)
+
+
+def attach_nexthop(
+    request: NexthopRequest,
+    tunnel: Tunnel,
+    *,
+    how: str = "add",
+    session: Session | None = None,
+    warn: Warn = _python_warning,
+) -> None:
+    """Make a nexthop object with programs in its tunnel: ``how`` is ``add`` or ``replace``."""
+    from bpfctl.attach import nexthop
+    from bpfctl.loader import Transaction
+
+    with Transaction() as transaction, ExitStack() as stack:
+        encap = _open_tunnel(tunnel, transaction, stack, session, warn)
+        with transaction.step():
+            nexthop.set_nexthop(request, encap, how, transaction=transaction)
+
+
+def _open_tunnel(
+    tunnel: Tunnel, transaction: Transaction, stack: ExitStack, session: Session | None, warn: Warn
+) -> Encap:
+    """The programs of ``tunnel``, open as long as ``stack``."""
+    from bpfctl.attach.lwt import HOOK_TYPES, new_encap
+
+    opened = []
+    for hook, source in tunnel.programs:
+        # A session closes what it loaded before when it loads again.
+        shared = session if len(tunnel.programs) == 1 else None
+        program = _open_source(source, HOOK_TYPES[hook], transaction, stack, shared)
+        _pass_on(program.warnings, warn)
+        opened.append((hook, program.fd, program.annotation))
+    return new_encap(opened, tunnel.headroom)
+
+
+def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
+    """``tunnel`` by names alone."""
+    from bpfctl.attach.lwt import HOOK_TYPES, new_encap
+    from bpfctl.loader import Session
+    from bpfctl.objfile.select import select_program
+
+    named = []
+    for hook, source in tunnel.programs:
+        if isinstance(source, Reference):
+            name = _reference_annotation(source)
+        else:
+            with Session() if session is None else nullcontext(session) as reader:
+                obj = reader.read(source.path, source.maps_abi)
+            chosen = select_program(obj, HOOK_TYPES[hook], section=source.section, program=source.program)
+            name = _annotation(source.path, chosen.section)
+        named.append((hook, -1, name))
+    return new_encap(named, tunnel.headroom)
 
 
 def _index(device: str) -> int:

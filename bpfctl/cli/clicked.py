@@ -27,7 +27,9 @@ _OPTIONS = (
     click.Option(["--version", "-V"], help="Print the version.", **_FLAG),
 )
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_EPILOG = "Options take one or two dashes and may be cut; link, qdisc and filter take iproute2's words."
+_EPILOG = (
+    "Options take one or two dashes and may be cut; link, qdisc, filter, route and nexthop take iproute2's."
+)
 _AFTER = {"obj": "file", "object-file": "file", "pinned": "file", "fd": "file"}
 
 

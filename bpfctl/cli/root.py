@@ -34,6 +34,8 @@ ROOT = Group(
         "link": "bpfctl.cli.link:link",
         "qdisc": "bpfctl.cli.qdisc:qdisc",
         "filter": "bpfctl.cli.filter:filter_",
+        "route": "bpfctl.cli.route:route",
+        "nexthop": "bpfctl.cli.nexthop:nexthop",
         "prog": "bpfctl.cli.prog:prog",
         "map": "bpfctl.cli.map:map_",
         "obj": "bpfctl.cli.obj:obj",
@@ -43,7 +45,13 @@ ROOT = Group(
         "version": "bpfctl.cli.version:version",
     },
     # Objects of iproute2's, which may be cut; ours are whole words.
-    grammar=(("link", "link"), ("qdisc", "qdisc"), ("filter", "filter")),
+    grammar=(
+        ("link", "link"),
+        ("qdisc", "qdisc"),
+        ("filter", "filter"),
+        ("route", "route"),
+        ("nexthop", "nexthop"),
+    ),
     noun="Object",
     help="Load, attach and inspect eBPF programs: object files of both generations, XDP and tc.",
 )

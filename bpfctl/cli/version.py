@@ -19,7 +19,17 @@ class VersionInfo(NamedTuple):
     features: tuple[str, ...]
 
 
-_FEATURES = ("legacy-maps", "btf-maps", "global-data", "subprograms", "tail-calls", "co-re", "xdp", "cls_bpf")
+_FEATURES = (
+    "legacy-maps",
+    "btf-maps",
+    "global-data",
+    "subprograms",
+    "tail-calls",
+    "co-re",
+    "xdp",
+    "cls_bpf",
+    "lwt",
+)
 
 
 def show(app: App) -> None:

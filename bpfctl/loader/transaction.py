@@ -34,6 +34,10 @@ class Transaction:
         """Remember how to take back what was just done; ``description`` completes "could not ..."."""
         self._steps.append(_Step(description, step))
 
+    def keep(self) -> None:
+        """What was done so far stays, whatever comes: for a last step that nothing can take back."""
+        self._steps.clear()
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """A block that a signal cannot cut in two: it does one thing and registers how to undo it.

@@ -37,9 +37,12 @@ SOURCE = Path(bpfctl.cli.__file__).parent
 # module with words in it -> objects whose commands take them
 WORDS = {
     "grammar/filter.py": ("filter",),
+    "grammar/encap.py": ("route",),
     "grammar/link.py": ("link",),
+    "grammar/nexthop.py": ("nexthop",),
     "grammar/qdisc.py": ("qdisc",),
-    "grammar/spec.py": ("link", "filter"),
+    "grammar/route.py": ("route",),
+    "grammar/spec.py": ("link", "filter", "route"),
     "feature_probe.py": ("feature",),
     "btf_dump.py": ("btf",),
     "btf_show.py": ("btf",),

@@ -7,9 +7,14 @@ from runner import Cli
 
 from bpfctl.uapi import AttachType, ProgramType
 
-OBJECTS = "link, qdisc, filter, prog, map, obj, feature, btf, completion, version"
+OBJECTS = "link, qdisc, filter, route, nexthop, prog, map, obj, feature, btf, completion, version"
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
+SPECS = "one of: obj FILE, pinned PATH, id N"
+HOOKS = "in, out or xmit, and a program"
+PREFIX = "ADDRESS, ADDRESS/LENGTH or default is wanted"
+LENGTH = "a length from 0 to 32 is wanted"
+ROUTE_COMMANDS = "add, append, prepend, change, replace, del, show"
 INCOMPLETE = "Command line is not complete"
 
 MISTAKES = [
@@ -91,6 +96,71 @@ MISTAKES = [
     # qdisc
     ("qdisc add dev v0", f"{INCOMPLETE}: the kind, clsact, is missing", None),
     ("qdisc add dev v0 htb", 'What is "htb"?', "known here: dev DEV, clsact, ingress"),
+    # route and nexthop
+    ("route add", f"{INCOMPLETE}: the destination is missing", None),
+    ("route get 10.0.0.1", 'Command "get" is unknown', f"known here: {ROUTE_COMMANDS}"),
+    ("route add 10.9.0.0/33 dev v0", f'Illegal prefix "10.9.0.0/33": {LENGTH}', None),
+    ("route add host dev v0", f'Illegal prefix "host": {PREFIX}', None),
+    ("route add 10.9.0.0/16 dev v0", "a route without encap runs no program", "`ip route add` does that"),
+    ("route add 10.9.0.0/16 encap", f"{INCOMPLETE}: bpf or seg6local is missing", 'try "help"'),
+    (
+        "route add 10.9.0.0/16 encap mpls 5",
+        'encap "mpls" runs no program',
+        "`ip route` knows the other tunnels",
+    ),
+    ("route add 10.9.0.0/16 encap bpf dev v0", f"{INCOMPLETE}: encap bpf without a program", HOOKS),
+    ("route add 10.9.0.0/16 encap bpf in", f"{INCOMPLETE}: no program is named", SPECS),
+    ("route add 10.9.0.0/16 encap bpf in obj x.o in obj y.o", '"in" comes twice', None),
+    (
+        "route add 10.9.0.0/16 encap bpf out obj x.o headroom 9",
+        "headroom is for the xmit program, and there is none",
+        None,
+    ),
+    (
+        "route add 10.9.0.0/16 encap bpf xmit obj x.o headroom 0",
+        "Illegal headroom: a number of bytes from 1 is wanted",
+        None,
+    ),
+    ("route add ::1 encap seg6local endpoint obj x.o", 'What is "endpoint"?', "known here: action"),
+    (
+        "route add ::1 encap seg6local action End.X endpoint obj x.o",
+        'seg6local action "End.X" runs no program',
+        "End.BPF does",
+    ),
+    ("route add 10.9.0.0/16 encap bpf in obj x.o via 1.2.3.x", 'Illegal address "1.2.3.x"', None),
+    ("route add 10.9.0.0/16 encap bpf in obj x.o via inet fc00::1", 'Illegal IPv4 address "fc00::1"', None),
+    ("route add 10.9.0.0/16 encap bpf in obj x.o dev v0 dev v1", '"dev" comes twice', None),
+    (
+        "route add 10.9.0.0/16 encap bpf in obj x.o table 0",
+        'Illegal table "0": tables are numbered from 1',
+        None,
+    ),
+    (
+        "route add 10.9.0.0/16 encap bpf in obj x.o scope moon",
+        'Illegal scope "moon": a number up to 255, or one of global, site, link, host, nowhere',
+        None,
+    ),
+    (
+        "route add 10.9.0.0/16 encap bpf in obj x.o mtu big",
+        f'Illegal mtu "big": a number from 0 to {2**32 - 1} is wanted',
+        None,
+    ),
+    (
+        "route add 10.9.0.0/16 encap bpf in obj x.o rtt 5ms",
+        'What is "rtt"?',
+        "known here: encap, via, dev, table, metric, src, scope, proto, tos, onlink, mtu, nexthop",
+    ),
+    (
+        "route add 10.9.0.0/16 dev v0 nexthop encap bpf in obj x.o via 10.0.0.1",
+        "via, dev, encap and onlink belong to each nexthop where there are several",
+        None,
+    ),
+    ("route add 10.9.0.0/16 nexthop table 5", f"{INCOMPLETE}: nexthop without a way", None),
+    ("nexthop add encap bpf in obj x.o dev v0", f"{INCOMPLETE}: id N is missing", None),
+    ("nexthop add id 5 dev v0", "a nexthop without encap runs no program", "`ip nexthop add` does that"),
+    ("nexthop add id 0", "Illegal id: a number from 1 is wanted", None),
+    ("nexthop add id 5 group 1", 'What is "group"?', "known here: id, encap, via, dev, onlink, proto"),
+    ("nexthop del 5", 'What is "5"?', "known here: id N"),
     # references
     ("prog show 5", 'What is "5"?', "known here: id N, pinned PATH, name NAME, tag TAG"),
     ("prog show id x", 'Illegal id "x": a number from 1 is wanted', None),

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from socket import AF_INET
 from typing import NamedTuple
 
 import netlab
@@ -22,15 +23,17 @@ from pyroute2.netlink.exceptions import NetlinkError
 pytestmark = pytest.mark.kernel
 
 INGRESS = 0xFFFFFFF2
+NET = "10.88.0.0/16"
 SKB_MODE = 2  # XDP_FLAGS_SKB_MODE: xdpgeneric
 
 
 class State(NamedTuple):
-    """What a command can leave: pins below the bpffs, filters as (pref, name), XDP attach mode."""
+    """What a command can leave: pins below the bpffs, filters as (pref, name), XDP attach mode, tunnels."""
 
     pins: tuple[str, ...]
     filters: tuple[tuple[int, str], ...]
     xdp: str
+    routes: tuple[str, ...]
 
 
 class Command(NamedTuple):
@@ -56,6 +59,12 @@ def load(name: str, path: str) -> tuple[object, ...]:
     return ("prog", "load", TESTDATA / f"{name}.bpf.o", path)
 
 
+def route(*hooks: str) -> tuple[object, ...]:
+    obj = TESTDATA / "route_counters.bpf.o"
+    programs = [word for hook in hooks for word in (hook, "obj", obj)]
+    return ("route", "replace", NET, "encap", "bpf", *programs, "dev", "v0")
+
+
 COMMANDS = (
     Command("xdp-legacy-pinned", xdp("proto_counters", "sec", "xdp")),
     Command("xdp-tail-calls", xdp("xdp_root", "program", "xdp_root")),
@@ -65,6 +74,7 @@ COMMANDS = (
     Command("tc-btf-maps", tc("replace", "proto_report", "sec", "tc")),
     Command("loadall", ("prog", "loadall", TESTDATA / "two_in_section.bpf.o", "m:all")),
     Command("autoattach", (*load("hooks_events", "m:link"), "program", "on_getppid", "autoattach")),
+    Command("route", route("out", "xmit")),
 )
 
 
@@ -85,8 +95,10 @@ class Place:
             if message.get_nested("TCA_OPTIONS", "TCA_BPF_NAME")
         ]
         xdp = next(iter(self.ip.get_links(self.index))).get_nested("IFLA_XDP", "IFLA_XDP_ATTACHED")
+        listed = self.ip.get_routes(family=AF_INET, table=254)
+        routes = [str(found.get_attr("RTA_ENCAP")) for found in listed if found.get_attr("RTA_ENCAP")]
         pins = sorted(str(path.relative_to(self.bpffs)) for path in self.bpffs.rglob("*"))
-        return State(tuple(pins), tuple(sorted(filters)), str(xdp))
+        return State(tuple(pins), tuple(sorted(filters)), str(xdp), tuple(routes))
 
     def reset(self) -> None:
         """Back to an interface without programs, an empty clsact, and an empty bpffs."""
@@ -95,6 +107,8 @@ class Place:
         with suppress(NetlinkError):
             self.ip.tc("del", "clsact", self.index)
         self.ip.tc("add", "clsact", self.index)
+        with suppress(NetlinkError):
+            self.ip.route("del", dst=NET, scope=255)
         for path in sorted(self.bpffs.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()

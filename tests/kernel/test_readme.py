@@ -110,11 +110,16 @@ bpfctl link set dev eth0 xdp obj proto_counters.bpf.o sec xdp
 bpfctl qdisc add dev eth0 clsact
 bpfctl filter add dev eth0 egress pref 10 bpf da classid 1:1 skip_hw obj legacy_globals.bpf.o
 bpfctl filter add dev eth0 ingress bpf da obj proto_report.bpf.o
+bpfctl nexthop add id 5 encap bpf xmit obj lwt.bpf.o via 10.77.0.2 dev eth0
+bpfctl route add 10.9.1.0/24 encap bpf in obj lwt.bpf.o out obj lwt.bpf.o dev eth0 mtu lock 1400 src 10.77.0.1
+bpfctl route add 10.9.2.0/24 nexthop encap bpf out obj lwt.bpf.o dev eth0 nexthop via 10.77.0.2 metric 7
 """
 OUTPUTS = [
     ("bpfctl-link.8", "", "link show"),
     ("bpfctl-qdisc.8", "", "-d qdisc show"),
     ("bpfctl-filter.8", "", "-d -s filter show"),
+    ("bpfctl-route.8", "", "-d route show table all"),
+    ("bpfctl-nexthop.8", "", "-d nexthop show"),
     ("bpfctl-prog.8", "", "-d prog show"),
     ("bpfctl-map.8", "bpfctl map show", "-d map show"),
     ("bpfctl-map.8", "bpfctl map dump, lookup", "map dump pinned m:globals/proto_counters"),
@@ -149,8 +154,8 @@ def _is_inside_of_any(key: str, documented: dict[str, str]) -> bool:
 
 
 def _as_documented(key: str) -> str:
-    """The facts of a program, and those of a map inside a map, stand under one heading each."""
-    for inner, name in (("prog.", "prog."), ("maps[].inner.", "maps[].")):
+    """The facts of a program, of a map inside a map, and of one way of a route stand in one place each."""
+    for inner, name in (("prog.", "prog."), ("maps[].inner.", "maps[]."), ("nexthops[].", "")):
         at = key.rfind(inner)
         if at >= 0:
             return name + key[at + len(inner) :]

@@ -1,0 +1,72 @@
+"""``nexthop add``, ``replace``, ``del`` and ``show``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bpfctl import api
+from bpfctl.attach import nexthop
+from bpfctl.attach.nexthop import NexthopState
+from bpfctl.cli import routetext
+from bpfctl.cli.app import App
+from bpfctl.cli.command import words_command
+from bpfctl.cli.grammar import rtnames
+from bpfctl.cli.grammar.nexthop import parse_id, parse_nexthop
+from bpfctl.errors import UsageError
+
+_USAGE = (
+    "id N encap { bpf { in | out | xmit } SPEC ... [ headroom N ]\n"
+    "    | seg6local action End.BPF endpoint SPEC } [ via ADDRESS ] [ dev DEV ] [ onlink ] [ proto P ]"
+)
+_KEYWORDS = (
+    "id encap bpf seg6local in out xmit headroom action endpoint via dev onlink proto obj pinned sec program "
+    "maps-abi set verbose"
+)
+
+
+def _set(app: App, words: list[str], how: str) -> None:
+    request, tunnel = parse_nexthop(words)
+    if tunnel is None:
+        raise UsageError("a nexthop without encap runs no program", hint=f"`ip nexthop {how}` does that")
+    api.attach_nexthop(request, tunnel, how=how, session=app.session, warn=app.warn)
+
+
+@words_command("add", _USAGE, _KEYWORDS)
+def add(app: App, words: list[str]) -> None:
+    """Add a nexthop object, which routes name by `nhid N`."""
+    _set(app, words, "add")
+
+
+@words_command("replace", _USAGE, _KEYWORDS)
+def replace(app: App, words: list[str]) -> None:
+    """Change a nexthop object in one step, for all of its routes, or add it where there is none."""
+    _set(app, words, "replace")
+
+
+@words_command("del", "id N", "id")
+def delete(app: App, words: list[str]) -> None:
+    """Delete a nexthop object, and the routes that use it."""
+    nexthop.delete(parse_id(words))
+
+
+@words_command("show", "[ id N ]", "id")
+def show(app: App, words: list[str]) -> None:
+    """Show the nexthop objects that run programs."""
+    number = parse_id(words) if words else 0
+    states = [state for state in nexthop.show() if number in (0, state.nexthop.id)]
+    app.output.records((_record(app, state) for state in states), _text)
+
+
+def _record(app: App, state: NexthopState) -> dict[str, Any]:
+    """The fields of ``ip -j nexthop``, in its order."""
+    found = state.nexthop
+    record: dict[str, Any] = {"id": found.id} | routetext.encap_record(found.hop.encap)
+    record |= routetext.gateway_record(found.hop, found.family)
+    record |= {"dev": state.device, "scope": rtnames.name_of(found.scope, rtnames.SCOPES, "rt_scopes")}
+    if found.protocol or app.options.details:
+        record["protocol"] = rtnames.name_of(found.protocol, rtnames.PROTOCOLS, "rt_protos")
+    return record | {"flags": routetext.flag_words(found.hop.flags)}
+
+
+def _text(record: dict[str, Any]) -> str:
+    return " ".join(routetext.words(record))
