@@ -19,7 +19,6 @@ from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
-from bpfctl.objfile.struct_ops import maps_to_make as struct_ops_maps
 from bpfctl.uapi import AttachType, Command, MapType, ProgramType
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ def _programs_to_load(obj: ObjectSpec, request: LoadRequest) -> list[ProgramSpec
     wanted = dict.fromkeys(request.programs)
     for array in _program_arrays(obj) if not request.trial else ():
         wanted.update(dict.fromkeys(target for _, target in _array_entries(obj, array)))
-    for spec in struct_ops_maps(obj, request.programs) if not request.trial else ():
+    for spec in _struct_ops_maps(obj, request.programs) if not request.trial else ():
         wanted.update(dict.fromkeys(function.program for function in spec.functions))
     missing = [name for name in wanted if name not in obj.programs]
     if missing:
@@ -281,8 +280,16 @@ def _has_struct_ops(obj: ObjectSpec) -> bool:
     return any(spec.origin is MapOrigin.STRUCT_OPS for spec in obj.maps.values())
 
 
+def _struct_ops_maps(obj: ObjectSpec, programs: tuple[str, ...]) -> list[MapSpec]:
+    if not _has_struct_ops(obj):
+        return []
+    from bpfctl.objfile.struct_ops import maps_to_make
+
+    return maps_to_make(obj, programs)
+
+
 def _fit_struct_ops(loaded: LoadedObject, programs: tuple[str, ...], kernel: KernelTypes | None) -> None:
-    specs = struct_ops_maps(loaded.spec, programs)
+    specs = _struct_ops_maps(loaded.spec, programs)
     if specs and kernel:
         from bpfctl.loader.struct_ops import fit
 

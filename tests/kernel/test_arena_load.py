@@ -93,6 +93,7 @@ def _has_instruction_arrays() -> bool:
     return True
 
 
+@pytest.mark.kernels
 def test_a_jump_table_leads_where_it_says() -> None:
     obj = read_object(str(TESTDATA / "jump_table.bpf.o"))
     if not _has_instruction_arrays():

@@ -14,7 +14,7 @@ from bpfctl.kernel import bpf, privilege, probe
 from bpfctl.loader import LoadRequest, Transaction, load
 from bpfctl.objfile import read_object
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.kernels]
 
 VALUE_SIZE = 16
 
