@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bpfctl.errors import AmbiguousError, NotFoundError, printable
+from bpfctl.objfile.arena import ARENA_SECTION
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, Setting
+from bpfctl.uapi import MapType
 
 if TYPE_CHECKING:
     from bpfctl.btf.scalars import Codec
@@ -50,18 +52,26 @@ def _is_function(obj: ObjectSpec, spec: MapSpec, member: str) -> bool:
 
 
 def _variables(obj: ObjectSpec) -> Iterator[tuple[MapSpec, Codec]]:
-    """Data sections whose variables have types, and struct_ops variables, each with its codec."""
+    """Data sections whose variables have types, an arena's, and struct_ops variables, each with its codec."""
     from bpfctl.btf.values import value_codec
 
     for spec in obj.maps.values():
-        if (
-            spec.origin in (MapOrigin.DATA, MapOrigin.STRUCT_OPS)
-            and spec.value_type_id
-            and obj.btf is not None
-        ):
-            codec = value_codec(obj.btf, spec.value_type_id)
-            if codec.size == spec.value_size:
+        type_id, size = _image_type(obj, spec)
+        if obj.btf is not None and type_id:
+            codec = value_codec(obj.btf, type_id)
+            if codec.size == size:
                 yield spec, codec
+
+
+def _image_type(obj: ObjectSpec, spec: MapSpec) -> tuple[int, int]:
+    """Type id and bytes of the initial data of ``spec``; no type (0) for a map without variables."""
+    if spec.origin in (MapOrigin.DATA, MapOrigin.STRUCT_OPS):
+        return spec.value_type_id, spec.value_size
+    if spec.map_type != MapType.ARENA or not spec.data or obj.btf is None:
+        return 0, 0
+    from bpfctl.btf.kinds import Kind
+
+    return obj.btf.find(ARENA_SECTION, Kind.DATASEC) or 0, len(spec.data)
 
 
 def _holder(obj: ObjectSpec, path: str) -> tuple[MapSpec, Codec, str]:

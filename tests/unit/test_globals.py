@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from netlab import TESTDATA
 
@@ -111,6 +113,20 @@ def test_members_of_a_struct_ops_map() -> None:
     assert value_codec(obj.btf, spec.value_type_id).decode(spec.data or b"")["name"] == "slow"
     assert "init" in [function.member for function in obj.maps[name].functions]
     assert "init" not in [function.member for function in spec.functions]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "data"),
+    [
+        ("arena_globals", {"total": "7", "steps[1]": "9"}, struct.pack("<Q3I", 7, 1, 9, 3)),
+        ("percpu_variables", {"packets": "1", "last_protocol": "17"}, struct.pack("<QB7x", 1, 17)),
+    ],
+)
+def test_variables_of_an_arena_and_of_each_cpu(name: str, settings: dict[str, str], data: bytes) -> None:
+    obj = read_object(str(TESTDATA / f"{name}.bpf.o"))
+    changed = with_settings(obj, [Setting(*word) for word in settings.items()])
+    (spec,) = (spec for spec in changed.maps.values() if spec.data)
+    assert spec.data == data
 
 
 def test_without_types_there_is_nothing_to_set() -> None:
