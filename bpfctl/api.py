@@ -340,7 +340,9 @@ def load_programs(
                     record = _keep(program, f"{staging}/{name}", attach, transaction)
                     records.append(record._replace(pinned=(f"{directory}/{name}",)))
                 if options.autoattach:
-                    records = _register_tables(loaded, staging, records, transaction)
+                    records = _register_links(loaded, staging, records, transaction)
+            if options.autoattach:
+                _register_unlinked(loaded, transaction)
             return records
 
 
@@ -434,17 +436,24 @@ def _is_in_table(program: ProgramSpec) -> bool:
     return program.program_type == ProgramType.STRUCT_OPS
 
 
-def _register_tables(
+def _register_links(
     loaded: LoadedObject, directory: str, records: list[ProgramInfo], transaction: Transaction
 ) -> list[ProgramInfo]:
-    """Register each struct_ops map, its link pinned as ``directory``/MAP; ``records`` with the links."""
+    """Register struct_ops maps, their links pinned as ``directory``/MAP; ``records`` with the links."""
     if not loaded.struct_ops:
         return records
-    from bpfctl.attach.struct_ops import register_all
+    from bpfctl.attach.struct_ops import register_links
 
-    links = register_all(loaded, lambda fd, name: _pin(fd, f"{directory}/{name}", transaction), transaction)
+    links = register_links(loaded, lambda fd, name: _pin(fd, f"{directory}/{name}", transaction))
     names = list(loaded.programs)
     return [r._replace(link_id=links.get(name, r.link_id)) for name, r in zip(names, records, strict=True)]
+
+
+def _register_unlinked(loaded: LoadedObject, transaction: Transaction) -> None:
+    if loaded.struct_ops:
+        from bpfctl.attach.struct_ops import register_unlinked
+
+        register_unlinked(loaded, transaction)
 
 
 def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> ProgramInfo:

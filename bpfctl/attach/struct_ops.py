@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, KernelError, printable
 from bpfctl.inventory.listing import link_id
@@ -19,7 +21,10 @@ from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.transaction import Transaction
 from bpfctl.uapi import AttachType, MapFlag
 
+_T = TypeVar("_T")
+
 _KEY = bytes(4)
+_TRIES, _PAUSE = 10, 0.02  # seconds
 _UNREGISTER_HINTS = {  # kernel/bpf/bpf_struct_ops.c, bpf_struct_ops_map_delete_elem()
     errno.ENOENT: "it was never registered",
     errno.EINPROGRESS: "it is not registered any more",
@@ -34,37 +39,47 @@ def register(live: Map, transaction: Transaction) -> Fd | None:
     registration ``transaction`` takes back on failure.  Raises AlreadyAttachedError when the kernel has one
     of that name, KernelError for any other refusal.
     """
+    if live.spec.flags & MapFlag.LINK:
+        return _link(live)
     value = _value(live)
-    if not live.spec.flags & MapFlag.LINK:
-        with transaction.step():
-            _write(live, value)
-            transaction.undo(
-                f"unregister {live.spec.name}", functools.partial(bpf.map_delete, live.fd.number, _KEY)
-            )
-        return None
-    _write_once(live, value)
+    with transaction.step():
+        _write(live, value)
+        transaction.undo(
+            f"unregister {live.spec.name}", functools.partial(bpf.map_delete, live.fd.number, _KEY)
+        )
+    return None
+
+
+def _link(live: Map) -> Fd:
+    _write_once(live, _value(live))
     try:
-        return Fd(bpf.link_create(live.fd.number, 0, AttachType.STRUCT_OPS))
+        return Fd(_patiently(lambda: bpf.link_create(live.fd.number, 0, AttachType.STRUCT_OPS)))
     except OSError as error:
         raise _refusal(live, "BPF_LINK_CREATE", error) from error
 
 
-def register_all(
-    loaded: LoadedObject, keep: Callable[[int, str], object], transaction: Transaction
-) -> dict[str, int]:
-    """:func:`register` every struct_ops map of ``loaded``; returns the id of its link by program.
+def register_links(loaded: LoadedObject, keep: Callable[[int, str], object]) -> dict[str, int]:
+    """:func:`register` the struct_ops maps of ``loaded`` that have links; returns the link's id by program.
 
     ``keep``: called with each link's descriptor and the map's name, to pin it.
     """
     links: dict[str, int] = {}
-    for name in loaded.struct_ops:
-        live = loaded.maps[name]
-        link = register(live, transaction)
-        if link:
-            with link:
-                keep(link.number, name)
-                links |= dict.fromkeys((f.program for f in live.spec.functions), link_id(link.number))
+    for live in _tables(loaded, linked=True):
+        with _link(live) as link:
+            keep(link.number, live.spec.name)
+            links |= dict.fromkeys((f.program for f in live.spec.functions), link_id(link.number))
     return links
+
+
+def register_unlinked(loaded: LoadedObject, transaction: Transaction) -> None:
+    """:func:`register` the others: a command's last step, as no pin tells that it got there."""
+    for live in _tables(loaded, linked=False):
+        register(live, transaction)
+
+
+def _tables(loaded: LoadedObject, *, linked: bool) -> list[Map]:
+    tables = [loaded.maps[name] for name in loaded.struct_ops]
+    return [live for live in tables if bool(live.spec.flags & MapFlag.LINK) is linked]
 
 
 def replace(link: Fd, live: Map) -> None:
@@ -106,9 +121,19 @@ def _write_once(live: Map, value: bytes) -> None:
 
 def _write(live: Map, value: bytes) -> None:
     try:
-        bpf.map_update(live.fd.number, _KEY, value)
+        _patiently(lambda: bpf.map_update(live.fd.number, _KEY, value))
     except OSError as error:
         raise _refusal(live, "BPF_MAP_UPDATE_ELEM", error) from error
+
+
+def _patiently(call: Callable[[], _T]) -> _T:
+    """Try again a while: the kernel lets go of a name in its own time after the link is gone."""
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except FileExistsError:
+            time.sleep(_PAUSE)
+    return call()
 
 
 def _refusal(live: Map, call: str, error: OSError) -> KernelError:

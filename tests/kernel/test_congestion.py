@@ -12,6 +12,7 @@ from pathlib import Path
 
 import netlab
 import pytest
+from faults import trial
 from fixture_types import Cli
 from netlab import TESTDATA
 
@@ -219,13 +220,41 @@ def test_autoattach_registers_what_it_loads(bpffs: Path, run: Cli) -> None:
         assert linked["start"] is None, "in `direct` alone, which has no link"
         assert linked["keep"] == linked["ten_again"] is not None
         again = run("prog", "loadall", path, bpffs / "more", "autoattach", status=2)
-        assert "cannot register struct_ops map direct" in again.stderr
+        assert "cannot register struct_ops map linked" in again.stderr
         assert not (bpffs / "more").exists()
         (bpffs / "cc/linked").unlink()
         assert_soon(lambda: available() == {"bpfctl_direct"})
     finally:
         unregister_direct()
     assert available() == set()
+
+
+def test_killed_at_each_late_call_the_next_run_converges(
+    bpffs: Path, netns: netlab.Lab, tmp_path: Path
+) -> None:
+    words = ("prog", "loadall", TESTDATA / "steady_window.bpf.o", bpffs / "cc", "autoattach")
+
+    def clean() -> None:
+        for directory in bpffs.glob("cc*"):
+            for pin in directory.iterdir():
+                pin.unlink()
+            directory.rmdir()
+        unregister_direct()
+        assert_soon(lambda: available() == set())
+
+    here = netns.a.namespace
+    whole = trial(words, tmp_path, here)
+    pins = {pin.name for pin in (bpffs / "cc").iterdir()}
+    first = next(n for n, call in enumerate(whole.calls, 1) if "LINK_CREATE" in call)
+    # The last call registers `direct`: killed before it, the directory is there, and says so to a next run.
+    for at in range(first, len(whole.calls)):
+        clean()
+        assert trial(words, tmp_path, here, at).status == -9
+        again = trial(words, tmp_path, here)
+        assert again.status == 0, f"killed before call {at} ({whole.calls[at - 1]}): {again.stderr}"
+        assert available() == {"bpfctl_direct", "bpfctl_linked"}
+        assert {pin.name for pin in (bpffs / "cc").iterdir()} == pins
+    clean()
 
 
 def assert_soon(condition: Callable[[], bool]) -> None:
