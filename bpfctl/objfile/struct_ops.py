@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bpfctl.btf.types import Btf
 
 _POINTER_SIZE = 8  # bytes
+_MOST_MEMBERS = 1024  # each variable's are looked at one by one; the kernel's structs have some dozens
 
 
 def read_struct_ops(elf: Elf, btf: Btf | None, programs: Mapping[str, ProgramSpec]) -> list[MapSpec]:
@@ -82,7 +83,9 @@ class _Section:
         if btf.kind(type_id) is not Kind.STRUCT or not btf.name(type_id):
             kind = f"{btf.kind(type_id).label} {btf.name(type_id)!r}"
             raise self._error(f"variable {name} is {kind}, no struct with a name", offset)
-        size = btf.type(type_id).size_or_type
+        _, _, _, members, _, size = btf.type(type_id)
+        if members > _MOST_MEMBERS:
+            raise self._error(f"variable {name} has {members} members, more than any struct_ops", offset)
         if offset + size > len(self._data):
             message = f"variable {name}: {size} bytes run past the section's {len(self._data)}"
             raise self._error(message, offset)
