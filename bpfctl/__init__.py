@@ -52,6 +52,7 @@ TYPE_CHECKING = False  # importing typing costs more than all else that a comman
 if TYPE_CHECKING:
     from bpfctl.api import (
         LoadOptions,
+        MapChoice,
         ObjectSource,
         attach_filter,
         attach_xdp,
@@ -89,6 +90,7 @@ _EXPORTS = {
     "LoadOptions": "api:LoadOptions",
     "LoadRequest": "loader:LoadRequest",
     "LoadedObject": "loader:LoadedObject",
+    "MapChoice": "api:MapChoice",
     "MapInfo": "inventory.records:MapInfo",
     "ObjectSource": "api:ObjectSource",
     "ObjectSpec": "objfile:ObjectSpec",
@@ -128,6 +130,7 @@ __all__ = [
     "LoadOptions",
     "LoadRequest",
     "LoadedObject",
+    "MapChoice",
     "MapInfo",
     "ObjectSource",
     "ObjectSpec",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import MapInfo, ProgramInfo
-    from bpfctl.loader import LoadedObject, Session, Transaction
+    from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction
     from bpfctl.loader.live import Program
     from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
@@ -260,18 +260,30 @@ def _index(device: str) -> int:
 # --- loading and pinning ---
 
 
+class MapChoice(NamedTuple):
+    """A map that is there in the place of one of the object's, named by ``name`` or ``number`` from 0."""
+
+    source: Reference
+    name: str | None = None
+    number: int | None = None
+
+
 class LoadOptions(NamedTuple):
     """What a command says of a load beside the object: it goes before what the object says.
 
     ``program_type``, ``attach_type``: numbers; None: what the section's name says.  ``btf_path``: a file
     of raw BTF, whose types stand for the kernel's in CO-RE.  ``autoattach``: attach each program where its
-    section's name says, and pin the link in place of the program.
+    section's name says, and pin the link in place of the program.  ``maps``: maps that are there, in the
+    place of the object's own.  ``pin_maps``: a directory to find or pin those maps in that the object does
+    not pin itself.
     """
 
     program_type: int | None = None
     attach_type: int | None = None
     btf_path: str | None = None
     autoattach: bool = False
+    maps: tuple[MapChoice, ...] = ()
+    pin_maps: str | None = None
 
 
 def load_program(
@@ -358,7 +370,7 @@ def try_programs(
     All programs, those left out by default too, or the ``one`` that :func:`load_program` would load.
     Nothing is pinned, no pin is used.
     """
-    from bpfctl.loader.load import LoadRequest, kernel_types
+    from bpfctl.loader.load import kernel_types
     from bpfctl.loader.verdict import verdicts
     from bpfctl.objfile.select import loadable_programs
 
@@ -368,13 +380,7 @@ def try_programs(
         names = loadable_programs(obj, options.program_type)
         if one or source.section is not None or source.program is not None:
             names = [_choose(obj, source, options).name]
-        request = LoadRequest(
-            (),
-            options.program_type,
-            options.attach_type,
-            btf_path=options.btf_path,
-            verbose=source.verbose,
-        )
+        request = _request(obj, source, options, stack)
         return list(verdicts(obj, names, request, kernel_types(obj, options.btf_path)))
 
 
@@ -407,21 +413,35 @@ def _load(
 
     Maps with LIBBPF_PIN_BY_NAME are pinned in the root of the bpffs, where bpftool and libbpf have them.
     """
-    from bpfctl.loader import LoadRequest
-    from bpfctl.loader.pins import bpffs_mount
+    from bpfctl.loader.pins import bpffs_mount, new_pin_path
 
     by_name = any(spec.pins_by_name for spec in obj.maps.values())
-    request = LoadRequest(
-        tuple(names),
-        options.program_type,
-        options.attach_type,
-        pin_root=bpffs_mount(transaction) if by_name else None,
-        verbose=source.verbose,
-        btf_path=options.btf_path,
-    )
-    loaded = session.load(obj, request, transaction)
+    with ExitStack() as stack:
+        request = _request(obj, source, options, stack)._replace(
+            programs=tuple(names),
+            pin_root=bpffs_mount(transaction) if by_name else None,
+            pin_maps=None if options.pin_maps is None else new_pin_path(options.pin_maps, transaction),
+        )
+        loaded = session.load(obj, request, transaction)
     _pass_on([f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings, warn)
     return loaded
+
+
+def _request(obj: ObjectSpec, source: ObjectSource, options: LoadOptions, stack: ExitStack) -> LoadRequest:
+    """What ``options`` ask for, yet without programs; what it names is open as long as ``stack``."""
+    from bpfctl.loader import LoadRequest
+    from bpfctl.loader.given import GivenMap, map_name
+
+    names = [map_name(obj, name=choice.name, number=choice.number) for choice in options.maps]
+    fds = [stack.enter_context(open_map(resolved(choice.source))).number for choice in options.maps]
+    return LoadRequest(
+        (),
+        options.program_type,
+        options.attach_type,
+        verbose=source.verbose,
+        btf_path=options.btf_path,
+        maps=tuple(map(GivenMap, names, fds)),
+    )
 
 
 def _check_attachable(obj: ObjectSpec, names: list[str]) -> None:

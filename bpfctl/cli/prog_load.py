@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     "[ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ]\n"
+    "    [ map { NAME | N } { id N | pinned PATH | name NAME } ]... [ pinmaps DIRECTORY ]\n"
     "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]"
 )
 

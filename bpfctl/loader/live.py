@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Map:
-    """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there before.
+    """An open map.  ``pin_path`` is where it is, or is to be, pinned; ``reused``: it was there
+    before.
 
     ``value``: of a struct_ops map, what it is registered with.  ``data_offset``: where in an arena the
     object's variables are, bytes; ``mapping``: an arena made here, in this process's memory.

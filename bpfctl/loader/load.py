@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from bpfctl.uapi import AttachType, Command, MapType, ProgramType
 
 if TYPE_CHECKING:
     from bpfctl.loader.externs import Externs
+    from bpfctl.loader.given import GivenMap
     from bpfctl.loader.kernel_types import KernelTypes
     from bpfctl.objfile.spec import LinkedProgram
 
@@ -51,7 +53,8 @@ class LoadRequest(NamedTuple):
     the kernel's in CO-RE.  ``trial``: nothing is to stay: the programs alone, without those that program
     arrays are filled with; all maps are new, whatever is pinned, and none is pinned.  ``relaxed_maps``: as
     iproute2, pass over unknown members of BTF-defined maps, which are an error to libbpf.  ``target``: what
-    programs are for, where that is a type or function; None takes it from the section name.
+    programs are for, where that is a type or function; None takes it from the section name.  ``maps``: open
+    maps in the place of the object's; ``pin_maps``: a directory for the maps that the object does not pin.
     """
 
     programs: tuple[str, ...]
@@ -64,6 +67,8 @@ class LoadRequest(NamedTuple):
     trial: bool = False
     relaxed_maps: bool = False
     target: AttachTarget | None = None
+    maps: tuple[GivenMap, ...] = ()
+    pin_maps: str | None = None
 
 
 class _RaceLostError(Exception):
@@ -144,8 +149,8 @@ def _load_once(
     loaded.warnings += kernel.new_warnings() if kernel else []
     types, linked = _without_tags(loaded.spec, linked, how)
     _load_btf(loaded, types)
-    plan = NoPins() if request.trial else PinPlan(loaded.spec, transaction, request.pin_root)
-    MapMaker(loaded, plan, request.ifindex).make_all()
+    plan = NoPins() if request.trial else _pin_plan(loaded.spec, request, transaction)
+    MapMaker(loaded, plan, request.ifindex, request.maps).make_all()
     for spec in specs:
         _check_reused_arrays(loaded, how[spec.name].program_type)
         loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how[spec.name])
@@ -164,6 +169,10 @@ def _resolve_externs(loaded: LoadedObject, kernel: KernelTypes | None) -> Extern
     externs = kernel.externs(loaded.spec)
     loaded.config = externs.config
     return externs
+
+
+def _pin_plan(obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> PinPlan:
+    return PinPlan(obj, transaction, request.pin_root, request.pin_maps)
 
 
 def _programs_to_load(obj: ObjectSpec, request: LoadRequest) -> list[ProgramSpec]:
@@ -336,8 +345,9 @@ def _load_btf(loaded: LoadedObject, data: bytes | None) -> None:
 
 def _check_reused_arrays(loaded: LoadedObject, program_type: int) -> None:
     for live in loaded.maps.values():
-        if live.reused and live.spec.map_type == MapType.PROG_ARRAY and live.pin_path:
-            check_owner(live.fd, live.pin_path, program_type)
+        if live.reused and live.spec.map_type == MapType.PROG_ARRAY:
+            where = f"pinned at {live.pin_path}" if live.pin_path else "that is given"
+            check_owner(live.fd, where, program_type)
 
 
 def _bind_constants(loaded: LoadedObject) -> None:
@@ -368,7 +378,7 @@ def _fill_reused_arrays(loaded: LoadedObject, transaction: Transaction) -> None:
                 restore = _slot_restorer(live, key, transaction)
                 with transaction.step():
                     _put_program(loaded, live, key, loaded.program(name).fd.number)
-                    transaction.undo(f"restore slot {key} of {live.pin_path}", restore)
+                    transaction.undo(f"restore slot {key} of {live.spec.name}", restore)
 
 
 def _put_program(loaded: LoadedObject, array: Map, key: int, fd: int) -> None:
@@ -390,7 +400,7 @@ def _slot_restorer(array: Map, key: int, transaction: Transaction) -> Callable[[
     The transaction holds the old program open: the slot may have been its last user.
     """
     packed = struct.pack("=I", key)
-    own = transaction.hold(Fd(bpf.obj_get(array.pin_path or "")))
+    own = transaction.hold(Fd(bpf.obj_get(array.pin_path) if array.pin_path else os.dup(array.fd.number)))
     try:
         program_id = struct.unpack("=I", bpf.map_lookup(own.number, packed, 4))[0]
         old = transaction.hold(Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, program_id)))

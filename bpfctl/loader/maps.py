@@ -18,14 +18,16 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.loader.explain import map_create_hint
 from bpfctl.loader.fallbacks import lesser_maps
 from bpfctl.loader.live import LoadedObject, Map
-from bpfctl.loader.pins import NoPins, PinPlan
-from bpfctl.loader.reuse import open_pinned_map
-from bpfctl.objfile.data_maps import data_map_kernel_name
+from bpfctl.loader.pins import NoPins, PinPlan, kernel_map_name
+from bpfctl.loader.reuse import check_constants, open_pinned_map
 from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
 from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bpfctl.loader.given import GivenMap
     from bpfctl.loader.struct_ops import FittedMap
 
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
@@ -53,10 +55,17 @@ _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class MapMaker:
-    """Makes the maps of one object.  ``ifindex``: device to offload to, or 0."""
+    """Makes the maps of one object.  ``ifindex``: device to offload to, or 0; ``given``: not to be made."""
 
-    def __init__(self, loaded: LoadedObject, plan: PinPlan | NoPins, ifindex: int = 0) -> None:
+    def __init__(
+        self,
+        loaded: LoadedObject,
+        plan: PinPlan | NoPins,
+        ifindex: int = 0,
+        given: Sequence[GivenMap] = (),
+    ) -> None:
         self._loaded = loaded
+        self._given = {each.name: each for each in given}
         self._plan = plan
         self._ifindex = ifindex
 
@@ -80,8 +89,14 @@ class MapMaker:
         return True
 
     def _make(self, spec: MapSpec) -> None:
-        path = self._plan.path(spec)
         wanted = self._attributes(spec)
+        if spec.name in self._given:
+            from bpfctl.loader.given import take
+
+            fd = take(self._given[spec.name], wanted, self._loaded.spec.path)
+            self._loaded.maps[spec.name] = Map(spec, fd, reused=True)
+            return
+        path = self._plan.path(spec)
         found = open_pinned_map(path, wanted, spec.name) if path else None
         try:
             fd = found[0] if found else self._create(spec, wanted)
@@ -91,6 +106,9 @@ class MapMaker:
             raise
         live = Map(spec, fd, path, reused=bool(found))
         self._loaded.maps[spec.name] = live
+        if live.reused and path and spec.frozen:
+            image = _image(live, self._loaded) or bytes(spec.value_size)
+            check_constants(live.fd, path, image, spec.name)
         if spec.map_type == MapType.ARENA:
             from bpfctl.loader.arena import place_arena
 
@@ -107,7 +125,7 @@ class MapMaker:
             max_entries=kernel_max_entries(spec),
             map_flags=spec.flags,
             numa_node=spec.numa_node or 0,
-            name=kernel_name(spec, self._loaded.spec.path),
+            name=kernel_map_name(spec, self._loaded.spec.path),
             # A perf event array lives on the host even when the rest is offloaded.
             ifindex=0 if spec.map_type == MapType.PERF_EVENT_ARRAY else self._ifindex,
             map_extra=spec.map_extra,
@@ -260,11 +278,9 @@ def kernel_max_entries(spec: MapSpec) -> int:
     return entries
 
 
-def kernel_name(spec: MapSpec, object_path: str) -> str:
-    """The name that the kernel is given, before it is cut to 15 bytes."""
-    if spec.origin is MapOrigin.DATA:
-        return data_map_kernel_name(object_path, spec.name)
-    return spec.name
+def _image(live: Map, loaded: LoadedObject) -> bytes | None:
+    """What a data section begins with; None: zero."""
+    return loaded.config if live.spec.name == KCONFIG else live.spec.data
 
 
 def _write_data(live: Map, loaded: LoadedObject) -> None:
@@ -272,7 +288,7 @@ def _write_data(live: Map, loaded: LoadedObject) -> None:
 
     Before any program is loaded: only then the verifier takes the values as constants.
     """
-    data = loaded.config if live.spec.name == KCONFIG else live.spec.data
+    data = _image(live, loaded)
     try:
         if data and any(data):
             copies = privilege.possible_cpus() if live.spec.map_type == MapType.PERCPU_ARRAY else 1

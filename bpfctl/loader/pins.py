@@ -26,7 +26,8 @@ from bpfctl.errors import BpfctlError, KernelError, ObjectFileError, UsageError,
 from bpfctl.kernel import bpf, bpffs
 from bpfctl.kernel.privilege import permission_hint
 from bpfctl.loader.transaction import Transaction
-from bpfctl.objfile.spec import MapSpec, ObjectSpec, Pinning
+from bpfctl.objfile.data_maps import data_map_kernel_name
+from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, Pinning
 
 PINNING_FILES = ("/etc/iproute2/bpf_pinning", "/usr/share/iproute2/bpf_pinning")
 _LINKS = ("xdp", "ip")
@@ -75,14 +76,18 @@ def _any_base(word: str) -> int | None:
 class PinPlan:
     """Decides the pin path of each map of one object, and makes directories when one is needed.
 
-    ``root``: directory for LIBBPF_PIN_BY_NAME, None for iproute2's ``<mnt>/tc/globals``.  Nothing is
-    touched until the first map that pins asks: an object without pins needs no bpffs.
+    ``root``: directory for LIBBPF_PIN_BY_NAME, None for iproute2's ``<mnt>/tc/globals``; ``rest``:
+    directory for the maps that the object does not pin, None to leave them without.  Nothing is touched
+    until the first map that pins asks: an object without pins needs no bpffs.
     """
 
-    def __init__(self, obj: ObjectSpec, transaction: Transaction, root: str | None = None) -> None:
+    def __init__(
+        self, obj: ObjectSpec, transaction: Transaction, root: str | None = None, rest: str | None = None
+    ) -> None:
         self._object = obj
         self._transaction = transaction
         self._root = root
+        self._rest = rest
 
     def path(self, spec: MapSpec) -> str | None:
         """Where ``spec`` is to be pinned, or None; the directory exists afterwards.
@@ -91,7 +96,7 @@ class PinPlan:
         explains, KernelError when there is no bpffs and none can be mounted.
         """
         if not spec.pinning:
-            return None
+            return self._path_of_rest(spec) if self._rest is not None else None
         reason = bpffs.check_name(spec.name)
         if reason:
             raise ObjectFileError(
@@ -101,6 +106,23 @@ class PinPlan:
                 offset=spec.offset,
             )
         return f"{self._directory(spec)}/{spec.name}"
+
+    def _path_of_rest(self, spec: MapSpec) -> str:
+        """As bpftool names them: by what the kernel is told, and ``_`` for the dot that bpffs refuses."""
+        dotted = spec.origin is MapOrigin.DATA and "." in spec.name[1:]
+        name = spec.name if dotted else kernel_map_name(spec, self._object.path)
+        name = name.replace(".", "_")
+        reason = bpffs.check_name(name)
+        if reason:
+            raise ObjectFileError(
+                f"map {printable(name)!r} cannot be pinned: {reason}",
+                path=self._object.path,
+                section=spec.section,
+                offset=spec.offset,
+                hint="leave out pinmaps",
+            )
+        self._make_below(self._rest or "")
+        return f"{self._rest}/{name}"
 
     def _directory(self, spec: MapSpec) -> str:
         if spec.pins_by_name and self._root is not None:
@@ -153,6 +175,13 @@ def make_directories(directory: str, transaction: Transaction) -> None:
         raise BpfctlError(f"{directory} is not on a bpffs", hint=f"mount -t bpf bpf {bpffs.wanted_mount()}")
     for path in reversed(missing):
         _make(path, transaction)
+
+
+def kernel_map_name(spec: MapSpec, object_path: str) -> str:
+    """The name that the kernel is given for a map, before it is cut to 15 bytes."""
+    if spec.origin is MapOrigin.DATA:
+        return data_map_kernel_name(object_path, spec.name)
+    return spec.name
 
 
 def make_layout(transaction: Transaction) -> str:

@@ -98,14 +98,9 @@ def _flags_text(flags: int) -> str:
 
 def mismatch(name: str, path: str, map_id: int, found: list[Difference]) -> PinMismatchError:
     """The error for a pin that does not fit: a table, object against pin, and what to do."""
-    rows = [Difference("field", "object", "pinned"), *found]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    table = tuple(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
     return PinMismatchError(
         f"map {printable(name)} of the object differs from map id {map_id} pinned at {path}",
-        details=table,
+        details=mismatch_table(found, "pinned"),
         hint=(
             f"`bpfctl map show pinned {path}` shows who made it; if nothing needs its contents, "
             f"remove it with `rm {path}` and run the command again"
@@ -113,13 +108,39 @@ def mismatch(name: str, path: str, map_id: int, found: list[Difference]) -> PinM
     )
 
 
-def check_owner(fd: Fd, path: str, program_type: int) -> None:
+def mismatch_table(found: list[Difference], other: str) -> tuple[str, ...]:
+    """``found`` as lines: the object's value of each field, and the ``other``'s."""
+    rows = [Difference("field", "object", other), *found]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return tuple(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def check_constants(fd: Fd, path: str, wanted: bytes, name: str) -> None:
+    """PinMismatchError when the read-only data pinned at ``path`` is not what the object says.
+
+    The verifier has taken it for constants: to share such a map is to have the same.
+    """
+    try:
+        pinned = bpf.map_lookup(fd.number, bytes(4), len(wanted))
+    except OSError as error:
+        raise KernelError(f"cannot read the map pinned at {path}", errno=error.errno or 0) from error
+    if pinned != wanted:
+        first = next(at for at, (a, b) in enumerate(zip(pinned, wanted, strict=True)) if a != b)
+        raise PinMismatchError(
+            f"the constants of map {printable(name)} differ from byte {first} on from those pinned at {path}",
+            hint=f"remove it with `rm {path}`, or pin the maps of this object elsewhere",
+        )
+
+
+def check_owner(fd: Fd, where: str, program_type: int) -> None:
     """A reused program array takes programs of one type only: say so before the kernel says EINVAL."""
     owner = info.fdinfo(fd.number).get("owner_prog_type")
     if owner is not None and int(owner) != program_type:
         held = type_name(ProgramType, int(owner))
         raise KernelError(
-            f"the program array pinned at {path} holds programs of type {held}, "
+            f"the program array {where} holds programs of type {held}, "
             f"this one is of type {type_name(ProgramType, program_type)}",
             call="BPF_PROG_LOAD",
             errno=errno.EINVAL,

@@ -113,7 +113,7 @@ def _file_key(path: str, maps_abi: str | None, settings: tuple[Setting, ...]) ->
 def _is_shared(live: Map) -> bool:
     """True when loading again would find this very map, or one that cannot be told from it."""
     if live.pin_path is None:
-        return live.spec.frozen
+        return live.spec.frozen and not live.reused
     try:
         with Fd(bpf.obj_get(live.pin_path)) as pinned:
             return info.map_info(pinned.number).id == info.map_info(live.fd.number).id

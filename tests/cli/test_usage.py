@@ -174,8 +174,16 @@ MISTAKES = [
     (
         "prog loadall x.o /p pinned /q",
         'What is "pinned"?',
-        "known here: type, attach, autoattach, btf, verdict, sec, program, maps-abi, set, verbose",
+        "known here: type, attach, autoattach, map, pinmaps, btf, verdict, "
+        "sec, program, maps-abi, set, verbose",
     ),
+    ("prog load x.o /p map a", f"{INCOMPLETE}: id, pinned, name or tag is missing", 'try "help"'),
+    (
+        "prog load x.o /p map idx x id 3",
+        'Illegal map number "x": a number from 0 to 4294967295 is wanted',
+        None,
+    ),
+    ("prog load x.o /p map a tag 0123456789abcdef", "a map has no tag: name it by id, pinned or name", None),
     # objects
     ("obj show /no/such.o", "cannot read object file /no/such.o: No such file or directory (ENOENT)", None),
     ("obj show /dev/null", "cannot read object file /dev/null: not a regular file", None),

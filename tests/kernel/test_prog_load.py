@@ -94,6 +94,75 @@ def test_a_directory_elsewhere(bpffs: Path, tmp_path: Path, run: Cli) -> None:
     assert not (tmp_path / "d").exists()
 
 
+# --- maps ---------------------------------------------------------------------------------------
+
+
+def maps_of(run: Cli, pin: Path) -> dict[str, int]:
+    """Names and ids of the maps of the program pinned at ``pin``."""
+    ids = json.loads(run("-j", "prog", "show", "pinned", pin, status=0).stdout)["map_ids"]
+    shown = [json.loads(run("-j", "map", "show", "id", number, status=0).stdout) for number in ids]
+    return {record["name"]: record["id"] for record in shown}
+
+
+@pytest.mark.parametrize("which", ["proto_counters", "0", "name proto_counters", "idx 0"])
+def test_a_map_given_for_the_objects(bpffs: Path, run: Cli, which: str) -> None:
+    run("prog", "load", obj("proto_report"), bpffs / "first", status=0)
+    counters = bpffs / "other"
+    (bpffs / "proto_counters").rename(counters)
+    words = ("map", *which.split(), "pinned", counters)
+    run("prog", "load", obj("proto_report"), bpffs / "second", *words, status=0)
+    assert maps_of(run, bpffs / "second") == maps_of(run, bpffs / "first")
+    assert pins(bpffs) == ["first", "other", "second"]
+
+
+def test_a_given_map_that_does_not_fit(bpffs: Path, run: Cli) -> None:
+    run("prog", "load", obj("endpoints"), bpffs / "p", "type", "sched_cls", "sec", "to-container", status=0)
+    given = bpffs / "tc" / "globals" / "endpoints"
+    before = pins(bpffs)
+    words = ("map", "proto_counters", "pinned", given)
+    done = run("prog", "load", obj("proto_report"), bpffs / "q", *words, status=1)
+    number = json.loads(run("-j", "map", "show", "pinned", given, status=0).stdout)["id"]
+    assert done.stderr.splitlines() == [
+        f"Error: {obj('proto_report')}: map proto_counters cannot be map id {number}, which differs",
+        "  field  object        given",
+        "  type   percpu_array  hash",
+        "Hint: programs are compiled for these sizes: give a map that has them",
+    ]
+    unknown = run("prog", "load", obj("proto_report"), bpffs / "q", "map", "x", "pinned", given, status=1)
+    assert unknown.stderr == (
+        f"Error: {obj('proto_report')}: no map x in the object\nHint: its maps: 0 proto_counters\n"
+    )
+    assert pins(bpffs) == before
+
+
+def test_pinmaps_as_bpftool(bpffs: Path, run: Cli, requires: Requires) -> None:
+    requires("bpftool")
+    for name in ("subprogs", "map_in_map_btf", "map_types"):
+        theirs, ours = bpffs / f"theirs_{name}", bpffs / f"ours_{name}"
+        command = ["bpftool", "prog", "loadall", obj(name), theirs, "pinmaps", theirs / "maps"]
+        subprocess.run(command, check=True)
+        run("prog", "loadall", obj(name), ours, "pinmaps", bpffs / f"maps_{name}", status=0)
+        ours_maps = [pin.name for pin in (bpffs / f"maps_{name}").iterdir()]
+        assert sorted(ours_maps) == sorted(pin.name for pin in (theirs / "maps").iterdir())
+
+
+def test_who_pins_maps_in_one_directory_shares_them(bpffs: Path, run: Cli) -> None:
+    words = ("pinmaps", "m:shared")
+    for name in ("one", "two"):
+        run("prog", "load", obj("subprogs"), bpffs / name, "program", "sum_up", *words, status=0)
+    assert maps_of(run, bpffs / "one") == maps_of(run, bpffs / "two") != {}
+
+
+def test_other_constants_are_not_shared(bpffs: Path, run: Cli) -> None:
+    words = ("prog", "load", obj("elastic_ip"))
+    run(*words, bpffs / "one", "pinmaps", "m:shared", status=0)
+    setting = ("set", "settings.site=home")
+    done = run(*words, bpffs / "two", "pinmaps", "m:shared", *setting, status=1)
+    shown = "Error: the constants of map .rodata differ from byte "
+    assert done.stderr.startswith(shown), done.stderr
+    assert not (bpffs / "two").exists()
+
+
 # --- verdicts ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The words of ``prog load`` and ``prog loadall``: bpftool's, in any order, and those of iproute2's SPEC.
 
-FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ] [ verdict ] OPTS
+FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ map WHICH MAP ]... [ pinmaps DIR ]
+    [ btf FILE ] [ verdict ] OPTS
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bpfctl.api import LoadOptions, ObjectSource
+from bpfctl.api import LoadOptions, MapChoice, ObjectSource
+from bpfctl.cli.grammar.reference import parse_reference
 from bpfctl.cli.grammar.spec import parse_options
-from bpfctl.cli.grammar.tokens import Tokens, unknown
+from bpfctl.cli.grammar.tokens import Tokens, parse_number, unknown
 from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
 from bpfctl.uapi import AttachType, ProgramType
 
-KEYWORDS = "type attach autoattach btf verdict sec program maps-abi set verbose"
+KEYWORDS = "type attach autoattach map pinmaps btf verdict sec program maps-abi set verbose"
+_MAX_MAPS = 0xFFFFFFFF
 _DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
 
 
@@ -42,6 +45,10 @@ def parse_load(words: Sequence[str], what: str) -> LoadCommand:
             options = options._replace(attach_type=_attach_type(tokens.value("TYPE")))
         elif tokens.take("autoattach"):
             options = options._replace(autoattach=True)
+        elif tokens.take("map"):
+            options = options._replace(maps=(*options.maps, _map_choice(tokens)))
+        elif tokens.take("pinmaps"):
+            options = options._replace(pin_maps=tokens.value("DIRECTORY"))
         elif tokens.take("btf", "kernel_btf"):
             options = options._replace(btf_path=tokens.value("FILE"))
         elif tokens.take("verdict"):
@@ -84,3 +91,21 @@ def _attach_type(word: str) -> int:
     if word not in known:
         raise unknown(word, ", ".join(known))
     return known[word]
+
+
+def _map_choice(tokens: Tokens) -> MapChoice:
+    """``{ [ name ] NAME | [ idx ] N } { id N | pinned PATH | name NAME }``: bpftool wants the first word."""
+    number: int | None = None
+    name: str | None = None
+    if tokens.take("idx"):
+        number = tokens.number("map number", _MAX_MAPS)
+    elif tokens.take("name"):
+        name = tokens.value("NAME")
+    else:
+        name = tokens.value("map NAME or number")
+        number = parse_number(name)
+        name = name if number is None else None
+    source = parse_reference(tokens)
+    if source.by == "tag":
+        raise UsageError("a map has no tag: name it by id, pinned or name")
+    return MapChoice(source, name, number)
