@@ -268,6 +268,16 @@ class MapChoice(NamedTuple):
     number: int | None = None
 
 
+class Target(NamedTuple):
+    """What a program is for, in place of its section's name: a function or hook of the kernel.
+
+    ``source``: a loaded program that the function is in (freplace, or fentry and fexit of a program).
+    """
+
+    source: Reference | None = None
+    function: str = ""
+
+
 class LoadOptions(NamedTuple):
     """What a command says of a load beside the object: it goes before what the object says.
 
@@ -275,7 +285,7 @@ class LoadOptions(NamedTuple):
     of raw BTF, whose types stand for the kernel's in CO-RE.  ``autoattach``: attach each program where its
     section's name says, and pin the link in place of the program.  ``maps``: maps that are there, in the
     place of the object's own.  ``pin_maps``: a directory to find or pin those maps in that the object does
-    not pin itself.
+    not pin itself.  ``target``: for programs that are verified for one.
     """
 
     program_type: int | None = None
@@ -284,6 +294,7 @@ class LoadOptions(NamedTuple):
     autoattach: bool = False
     maps: tuple[MapChoice, ...] = ()
     pin_maps: str | None = None
+    target: Target | None = None
 
 
 def load_program(
@@ -306,7 +317,7 @@ def load_program(
         obj, session = _read(source, session, stack)
         chosen = _choose(obj, source, options)
         if options.autoattach:
-            _check_attachable(obj, [chosen.name])
+            _check_attachable(obj, [chosen.name], options)
         with Transaction() as transaction:
             loaded = _load(obj, [chosen.name], source, options, session, warn, transaction)
             return _keep(loaded.program(chosen.name), path, options.autoattach, transaction)
@@ -335,7 +346,8 @@ def load_programs(
         obj, session = _read(source, session, stack)
         names = default_programs(obj, options.program_type)
         if options.autoattach:
-            _check_attachable(obj, [name for name in names if not _is_in_table(obj.programs[name])])
+            by_name = [name for name in names if not _is_in_table(obj.programs[name])]
+            _check_attachable(obj, by_name, options)
         with Transaction() as transaction:
             loaded = _load(obj, names, source, options, session, warn, transaction)
             idle = [spec for spec in obj.programs.values() if spec.name not in loaded.programs]
@@ -381,7 +393,10 @@ def try_programs(
         if one or source.section is not None or source.program is not None:
             names = [_choose(obj, source, options).name]
         request = _request(obj, source, options, stack)
-        return list(verdicts(obj, names, request, kernel_types(obj, options.btf_path)))
+        kernel = kernel_types(obj, options.btf_path, options.program_type)
+        if kernel:
+            stack.callback(kernel.close)
+        return list(verdicts(obj, names, request, kernel))
 
 
 def _read(source: ObjectSource, session: Session | None, stack: ExitStack) -> tuple[ObjectSpec, Session]:
@@ -429,26 +444,32 @@ def _load(
 
 def _request(obj: ObjectSpec, source: ObjectSource, options: LoadOptions, stack: ExitStack) -> LoadRequest:
     """What ``options`` ask for, yet without programs; what it names is open as long as ``stack``."""
-    from bpfctl.loader import LoadRequest
+    from bpfctl.loader import AttachTarget, LoadRequest
     from bpfctl.loader.given import GivenMap, map_name
 
     names = [map_name(obj, name=choice.name, number=choice.number) for choice in options.maps]
     fds = [stack.enter_context(open_map(resolved(choice.source))).number for choice in options.maps]
+    target = None
+    if options.target is not None:
+        owner = options.target.source
+        fd = stack.enter_context(open_program(resolved(owner))).number if owner else 0
+        target = AttachTarget(options.target.function, fd)
     return LoadRequest(
         (),
         options.program_type,
         options.attach_type,
         verbose=source.verbose,
         btf_path=options.btf_path,
+        target=target,
         maps=tuple(map(GivenMap, names, fds)),
     )
 
 
-def _check_attachable(obj: ObjectSpec, names: list[str]) -> None:
+def _check_attachable(obj: ObjectSpec, names: list[str], options: LoadOptions) -> None:
     from bpfctl.attach import auto
 
     for name in names:
-        auto.check(obj.programs[name], obj.path)
+        auto.check(obj.programs[name], obj.path, has_target=bool(options.target and options.target.function))
 
 
 def _is_in_table(program: ProgramSpec) -> bool:

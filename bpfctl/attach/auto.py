@@ -15,6 +15,7 @@ from bpfctl.loader.live import Program
 from bpfctl.objfile.spec import ProgramSpec
 from bpfctl.uapi import ProgramType
 
+_TRACING = "tracing:attach"
 # family: module:function, and what has to follow the slash ("": nothing, the section's name is not read)
 _FAMILIES = {
     **dict.fromkeys(("kprobe", "kretprobe"), ("kprobe:attach", "FUNCTION")),
@@ -28,10 +29,10 @@ _FAMILIES = {
     ),
     **dict.fromkeys(("tp", "tracepoint"), ("tracepoint:attach", "CATEGORY/NAME")),
     **dict.fromkeys(("raw_tp", "raw_tracepoint"), ("raw_tracepoint:attach", "NAME")),
-    **dict.fromkeys(("fentry", "fexit", "fmod_ret", "fsession", "freplace"), ("tracing:attach", "FUNCTION")),
-    "tp_btf": ("tracing:attach", "NAME"),
-    "lsm": ("tracing:attach", "HOOK"),
-    "iter": ("tracing:attach", "TARGET"),
+    **dict.fromkeys(("fentry", "fexit", "fmod_ret", "fsession", "freplace"), (_TRACING, "FUNCTION")),
+    "tp_btf": (_TRACING, "NAME"),
+    "lsm": (_TRACING, "HOOK"),
+    "iter": (_TRACING, "TARGET"),
 }
 _VARIANTS = (".s", ".w")  # sleepable, and a raw tracepoint that may be written to: attached alike
 
@@ -77,13 +78,16 @@ def family(spec: ProgramSpec) -> str:
     return name.removesuffix(variant)
 
 
-def check(spec: ProgramSpec, path: str) -> None:
-    """BpfctlError when the section of ``spec``, of the object ``path``, does not say where to attach it."""
+def check(spec: ProgramSpec, path: str, *, has_target: bool = False) -> None:
+    """BpfctlError when the section of ``spec``, of the object ``path``, does not say where to attach it.
+
+    ``has_target``: the command says the function, for programs that are loaded for one.
+    """
     who = f"{path}: program {printable(spec.name)} (section {printable(spec.section)}) cannot be attached"
     found = _FAMILIES.get(family(spec))
     if found is None:
         raise BpfctlError(f"{who} by the name of its section", hint=_other(spec))
-    if not spec.target:
+    if not spec.target and not (has_target and found[0] == _TRACING):
         name = f'SEC("{spec.section}/{found[1]}")'
         raise BpfctlError(f"{who}: the section does not say where", hint=f"it would be {name}")
 

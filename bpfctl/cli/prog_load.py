@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _OPTIONS = (
     "[ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ]\n"
     "    [ map { NAME | N } { id N | pinned PATH | name NAME } ]... [ pinmaps DIRECTORY ]\n"
+    "    [ target [ id N | pinned PATH | name NAME ] [ function NAME ] ]\n"
     "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]"
 )
 

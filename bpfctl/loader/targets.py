@@ -86,6 +86,7 @@ def _target_name(
             f"{where} replaces a function of another program, and nothing says of which",
             path=obj.path,
             section=program.section,
+            hint="say which: target id N, or target pinned PATH",
         )
     name = (wanted.function if wanted else "") or program.target
     if not name:

@@ -174,9 +174,15 @@ MISTAKES = [
     (
         "prog loadall x.o /p pinned /q",
         'What is "pinned"?',
-        "known here: type, attach, autoattach, map, pinmaps, btf, verdict, "
+        "known here: type, attach, autoattach, target, map, pinmaps, btf, verdict, "
         "sec, program, maps-abi, set, verbose",
     ),
+    (
+        "prog load x.o /p target x",
+        'What is "x"?',
+        "known here: id N, pinned PATH, name NAME, tag TAG, function NAME",
+    ),
+    ("prog load x.o /p target", f"{INCOMPLETE}: a program or function is missing", 'try "help"'),
     ("prog load x.o /p map a", f"{INCOMPLETE}: id, pinned, name or tag is missing", 'try "help"'),
     (
         "prog load x.o /p map idx x id 3",

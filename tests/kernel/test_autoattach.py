@@ -39,12 +39,17 @@ def _tracefs() -> Iterator[None]:
         directory.rmdir()
 
 
-def execute() -> None:
+def execute(_: Path) -> None:
     subprocess.run(["true"], check=True)
 
 
-def getppid() -> None:
+def getppid(_: Path) -> None:
     os.getppid()
+
+
+def read(pin: Path) -> None:
+    if pin.exists():
+        pin.read_bytes()
 
 
 class Hook(NamedTuple):
@@ -53,7 +58,7 @@ class Hook(NamedTuple):
     obj: str
     program: str
     slot: int
-    event: Callable[[], None]
+    event: Callable[[Path], None]  # makes it happen; given the pin
     needs: tuple[str, ...] = ()
 
 
@@ -67,6 +72,11 @@ HOOKS = [
     Hook("hooks_kprobe", "after_getppid_kernel", 6, getppid, ("kprobes", "perf_link")),
     Hook("hooks_multi", "on_getppid_kernel_multi", 7, getppid, ("kprobes", "kprobe_multi")),
     Hook("hooks_kprobe", "on_getppid_syscall", 8, getppid, ("kprobes", "perf_link")),
+    Hook("hooks_tracing", "on_exec_btf", 9, execute),
+    Hook("hooks_tracing", "on_getppid_entry", 10, getppid, ("fentry",)),
+    Hook("hooks_tracing", "on_getppid_exit", 11, getppid, ("fentry",)),
+    Hook("hooks_tracing", "on_creds", 12, execute, ("lsm",)),
+    Hook("hooks_tracing", "on_task", 13, read),
 ]
 
 
@@ -89,12 +99,12 @@ def test_runs_while_the_link_is_pinned(bpffs: Path, run: Cli, requires: Requires
     assert (record["name"], record["pinned"]) == (hook.program, [str(pin)])
     assert record["link_id"] > 0
     before = runs(run, bpffs, hook.slot)
-    hook.event()
+    hook.event(pin)
     after = runs(run, bpffs, hook.slot)
     assert after > before
     pin.unlink()
     gone = runs(run, bpffs, hook.slot)
-    hook.event()
+    hook.event(pin)
     assert runs(run, bpffs, hook.slot) == gone
 
 
@@ -107,9 +117,19 @@ def test_all_programs_of_an_object(bpffs: Path, run: Cli, requires: Requires) ->
         "on_exec_raw",
         "on_getppid",
     ]
-    execute()
+    execute(bpffs)
     os.getppid()
     assert all(runs(run, bpffs, slot) > 0 for slot in range(4))
+
+
+def test_a_function_of_another_program(bpffs: Path, run: Cli, requires: Requires) -> None:
+    requires("freplace")
+    run("prog", "load", obj("subprogs"), bpffs / "sum", "program", "sum_up", status=0)
+    words = ("program", "replaces", "target", "pinned", bpffs / "sum", "function", "bounded")
+    record = json.loads(
+        run("-j", "prog", "load", obj("targets"), bpffs / "p", *words, "autoattach", status=0).stdout
+    )
+    assert (record["type"], record["pinned"]) == ("ext", [str(bpffs / "p")])
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -140,6 +160,13 @@ def test_what_a_section_cannot_say(
         f"Error: {obj(name)}: {section} cannot be attached by the name of its section\nHint: {hint}\n"
     )
     assert not (bpffs / "p").exists()
+
+
+def test_a_replacement_of_nothing(bpffs: Path, run: Cli) -> None:
+    words = ("program", "replaces", "autoattach")
+    done = run("prog", "load", obj("targets"), bpffs / "p", *words, status=1)
+    assert "replaces a function of another program, and nothing says of which" in done.stderr
+    assert done.stderr.endswith("Hint: say which: target id N, or target pinned PATH\n")
 
 
 @pytest.mark.parametrize("program", ["on_getppid_kernel", "on_getppid_syscall"])

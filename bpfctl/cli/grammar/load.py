@@ -1,7 +1,7 @@
 """The words of ``prog load`` and ``prog loadall``: bpftool's, in any order, and those of iproute2's SPEC.
 
-FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ map WHICH MAP ]... [ pinmaps DIR ]
-    [ btf FILE ] [ verdict ] OPTS
+FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ target PROGRAM [ function NAME ] ]
+    [ map WHICH MAP ]... [ pinmaps DIR ] [ btf FILE ] [ verdict ] OPTS
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bpfctl.api import LoadOptions, MapChoice, ObjectSource
-from bpfctl.cli.grammar.reference import parse_reference
+from bpfctl.api import LoadOptions, MapChoice, ObjectSource, Target
+from bpfctl.cli.grammar.reference import FORMS, maybe_reference, parse_reference
 from bpfctl.cli.grammar.spec import parse_options
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, unknown
 from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
 from bpfctl.uapi import AttachType, ProgramType
 
-KEYWORDS = "type attach autoattach map pinmaps btf verdict sec program maps-abi set verbose"
+KEYWORDS = "type attach autoattach target map pinmaps btf verdict sec program maps-abi set verbose"
 _MAX_MAPS = 0xFFFFFFFF
 _DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
 
@@ -45,6 +45,8 @@ def parse_load(words: Sequence[str], what: str) -> LoadCommand:
             options = options._replace(attach_type=_attach_type(tokens.value("TYPE")))
         elif tokens.take("autoattach"):
             options = options._replace(autoattach=True)
+        elif tokens.take("target"):
+            options = options._replace(target=_target(tokens))
         elif tokens.take("map"):
             options = options._replace(maps=(*options.maps, _map_choice(tokens)))
         elif tokens.take("pinmaps"):
@@ -91,6 +93,19 @@ def _attach_type(word: str) -> int:
     if word not in known:
         raise unknown(word, ", ".join(known))
     return known[word]
+
+
+def _target(tokens: Tokens) -> Target:
+    """``{ id N | pinned PATH | name NAME | tag TAG } [ function NAME ]``, or the function alone."""
+    source = maybe_reference(tokens)
+    function = tokens.value("NAME") if tokens.take("function") else ""
+    if source is None and not function:
+        raise unknown(tokens.peek(), f"{FORMS}, function NAME") if tokens else _missing_target()
+    return Target(source, function)
+
+
+def _missing_target() -> UsageError:
+    return UsageError("Command line is not complete: a program or function is missing", hint='try "help"')
 
 
 def _map_choice(tokens: Tokens) -> MapChoice:
