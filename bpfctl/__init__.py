@@ -36,6 +36,7 @@ Where a change goes:
   arenas, jump tables                     objfile/ and loader/: arena.py, jump_tables.py
   a hook                                  attach/, its messages in kernel/rtnl_*.py
   what show and dump know                 inventory/
+  a benchmark                             bench/, generated programs that the kernel times
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py
   a fallback for older kernels            kernel/probe.py has the evidence for it

@@ -93,7 +93,7 @@ def kind(value: object) -> str:
     """The manual's word for a JSON type; the plural for an array."""
     if isinstance(value, list):
         return f"{kind(value[0])}s" if value else ""
-    names = {bool: "boolean", int: "integer", str: "string", dict: "object"}
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
     return names[type(value)]
 
 

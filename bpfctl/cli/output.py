@@ -64,10 +64,7 @@ class Output:
         sys.stdout.write(("]" if separator == "," else "[]") + end)
 
     def _encode(self, record: object) -> str:
-        import json
-
-        separators = None if self._indent else (",", ":")
-        return json.dumps(_plain(record), indent=self._indent, separators=separators)
+        return to_json(record, self._indent)
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
@@ -77,6 +74,13 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
         indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def to_json(record: object, indent: int | None = None) -> str:
+    """A record as a JSON document."""
+    import json
+
+    return json.dumps(_plain(record), indent=indent, separators=None if indent else (",", ":"))
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,7 @@ ROOT = Group(
         "prog": "bpfctl.cli.prog:prog",
         "map": "bpfctl.cli.map:map_",
         "obj": "bpfctl.cli.obj:obj",
+        "bench": "bpfctl.cli.bench:bench",
         "feature": "bpfctl.cli.feature:feature",
         "btf": "bpfctl.cli.btf:btf",
         "completion": "bpfctl.cli.completion:completion",

@@ -21,6 +21,9 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import bpfctl.cli
+from bpfctl.bench import compare as bench_compare
+from bpfctl.bench import host as bench_host
+from bpfctl.bench import maps as bench_maps
 from bpfctl.cli import obj_records
 from bpfctl.cli.app import App
 from bpfctl.cli.clicked import click_root
@@ -53,6 +56,7 @@ WORDS = {
     "prog_dump.py": ("prog",),
     "prog_profile.py": ("prog",),
     "prog_run.py": ("prog",),
+    "grammar/bench.py": ("bench",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself
 RECORDS: list[tuple[str, str, str, type]] = [
@@ -78,6 +82,12 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-obj.8", "", "relocations[].", obj_records.RelocationRecord),
     ("bpfctl-obj.8", "", "externs[].", obj_records.ExternRecord),
     ("bpfctl-obj.8", "", "btf.", obj_records.BtfRecord),
+    ("bpfctl-bench.8", "Report", "", bench_maps.Report),
+    ("bpfctl-bench.8", "Report", "host.", bench_host.Host),
+    ("bpfctl-bench.8", "Report", "host.caches[].", bench_host.Cache),
+    ("bpfctl-bench.8", "Report", "rows[].", bench_maps.Row),
+    ("bpfctl-bench.8", "Report", "article[].", bench_maps.Verdict),
+    ("bpfctl-bench.8", "Comparison", "", bench_compare.Change),
     ("bpfctl-feature.8", "", "", features.Features),
     ("bpfctl-feature.8", "", "prog_types[].", features.TypeFeature),
     ("bpfctl-feature.8", "", "helpers[].", features.HelperFeature),

@@ -7,7 +7,7 @@ from runner import Cli
 
 from bpfctl.uapi import AttachType, ProgramType
 
-OBJECTS = "link, qdisc, filter, route, nexthop, prog, map, obj, feature, btf, completion, version"
+OBJECTS = "link, qdisc, filter, route, nexthop, prog, map, obj, bench, feature, btf, completion, version"
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
 SPECS = "one of: obj FILE, pinned PATH, id N"

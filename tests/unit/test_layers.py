@@ -26,7 +26,7 @@ PACKAGE = ROOT / "bpfctl"
 
 LEAVES = {"errors", "uapi"}
 LEFT = LEAVES | {"btf", "helpers", "insn", "objfile", "since"}
-VERBS = {"attach", "inventory", "loader"}
+VERBS = {"attach", "bench", "inventory", "loader"}
 
 # room -> the rooms that it may import; a room is a module or package directly under bpfctl
 MAY_IMPORT: dict[str, set[str]] = {
@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inventory": LEFT | {"kernel"},
     "loader": LEFT | {"kernel", "inventory"},
     "attach": LEFT | {"kernel", "inventory", "loader"},
+    "bench": LEFT | {"kernel"},
     "api": LEFT | VERBS | {"version"},
     "cli": LEFT | VERBS | {"api", "version"},
     "__init__": LEFT | VERBS | {"api", "version"},

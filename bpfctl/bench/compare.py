@@ -1,0 +1,85 @@
+"""Two reports of the benchmark side by side: what became slower or faster, beyond what rounds differ by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bpfctl.bench.figures import Interval
+from bpfctl.bench.maps import SCHEMA, Report
+from bpfctl.errors import BpfctlError, printable
+
+_LARGEST = 16 << 20  # bytes of a report
+
+
+class Change(NamedTuple):
+    """One line of both reports, ns an operation; ``verdict``: faster, slower, or same where they overlap."""
+
+    operation: str
+    entries: int
+    map: str
+    old: float
+    new: float
+    percent: float
+    verdict: str
+
+
+class OldReport(NamedTuple):
+    """What is compared of an earlier report: (operation, entries, map) -> figure, and the kernel."""
+
+    kernel: str
+    keys: str
+    figures: dict[tuple[str, int, str], Interval]
+
+
+def read_report(path: str) -> OldReport:
+    """A report that ``json`` wrote; raises BpfctlError for anything else."""
+    import json
+
+    try:
+        if os.stat(path).st_size > _LARGEST:
+            raise BpfctlError(f"{path}: too large for a report of bench maps")
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except OSError as error:
+        raise BpfctlError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BpfctlError(f"{path}: no JSON: {printable(str(error))}") from error
+    try:
+        return _checked(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BpfctlError(
+            f"{path}: no report of bench maps ({printable(str(error))} is missing or wrong)"
+        ) from error
+
+
+def _checked(document: Any) -> OldReport:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']}")
+    figures = {
+        (str(row["operation"]), int(row["entries"]), str(row["map"])): Interval(
+            float(row["ns"]), float(row["low"]), float(row["high"])
+        )
+        for row in document["rows"]
+    }
+    return OldReport(str(document["host"]["kernel"]), str(document["keys"]), figures)
+
+
+def changes(old: OldReport, new: Report) -> Iterator[Change]:
+    """Each line that both reports have, in the order of the new one.
+
+    Raises BpfctlError when they measured different things.
+    """
+    if old.keys != new.keys:
+        raise BpfctlError(f"the old report is of {printable(old.keys)} keys, the new one of {new.keys} keys")
+    for row in new.rows:
+        before = old.figures.get((row.operation, row.entries, row.map))
+        if before is None:
+            continue
+        if before.overlaps(Interval(row.ns, row.low, row.high)):
+            verdict = "same"
+        else:
+            verdict = "slower" if row.ns > before.middle else "faster"
+        percent = round((row.ns / before.middle - 1) * 100, 1) if before.middle else 0.0
+        yield Change(row.operation, row.entries, row.map, before.middle, row.ns, percent, verdict)

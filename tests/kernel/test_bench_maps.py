@@ -1,0 +1,144 @@
+"""Benchmarks on the real kernel: what holds by a wide margin, on any machine, however busy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_types import Cli
+
+from bpfctl.bench import maps as bench
+from bpfctl.bench.cell import COLD, Cell, CellKey
+from bpfctl.bench.maps import Request
+from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, OPERATIONS, REINSERT, SHAPES, UPDATE
+from bpfctl.cli.main import INTERRUPTED
+
+pytestmark = pytest.mark.kernel
+TESTDATA = Path(__file__).parents[2] / "testdata"
+
+
+@pytest.fixture(autouse=True)
+def _on_one_cpu() -> Iterator[None]:
+    with bench.pinned(()):
+        yield
+
+
+def ns(name: str, operation: str = LOOKUP, entries: int = 1024, keys: str = "dependent") -> float:
+    with Cell(CellKey(SHAPES[name], entries, operation, keys)) as cell:
+        return min(cell.sample(round_).ns - cell.baseline(round_) for round_ in (1, 2, 3))
+
+
+def test_array_is_under_a_third_of_hash() -> None:
+    assert ns("array") < ns("hash") / 3
+
+
+def test_a_large_trie_is_far_behind_a_large_hash() -> None:
+    assert ns("lpm_trie", entries=65536, keys="independent") > 1.5 * ns(
+        "hash", entries=65536, keys="independent"
+    )
+
+
+def test_cold_is_slower_than_warm() -> None:
+    assert ns("hash", keys=COLD) > ns("hash", keys="independent")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_operation_meets_what_it_should(name: str) -> None:
+    shape = SHAPES[name]
+    for operation in OPERATIONS:
+        if shape.supports(operation):
+            with Cell(CellKey(shape, 64, operation, "independent")) as cell:
+                hits = cell.sample(1).hits
+            if operation == MISS:
+                assert hits == 0
+            elif shape.is_lru and operation in (LOOKUP, COUNT):
+                assert hits > 0.4  # an LRU list need not hold all that it has room for
+            else:
+                assert hits == 1, operation
+
+
+def test_what_a_type_cannot_do_is_not_measured() -> None:
+    assert not SHAPES["array"].supports(REINSERT)
+    assert not SHAPES["hash"].supports(EVICT)
+    assert not SHAPES["queue"].supports(UPDATE)
+
+
+@pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="needs CPUs 0 and 1")
+def test_a_shared_counter_suffers_from_a_second_cpu_and_its_own_does_not() -> None:
+    cpus = (0, 1)
+    shapes = tuple(SHAPES[name] for name in ("array", "percpu_array"))
+    report = bench.run(Request(shapes, (1,), (COUNT,), "independent", 2, cpus))
+    rows = {row.map: row for row in report.rows}
+    if any(row.contended is None for row in rows.values()):
+        assert report.skipped  # the other CPU had no time for us
+        return
+    assert rows["array"].contended > 2 * rows["array"].ns  # type: ignore[operator]
+    assert rows["array"].contended > rows["percpu_array"].contended  # type: ignore[operator]
+
+
+def test_report_of_the_command(run: Cli) -> None:
+    words = ("types", "array,hash", "sizes", "16,1k", "rounds", 1)
+    done = run("-j", "bench", "maps", *words, status=0)
+    report = json.loads(done.stdout)
+    assert report["complete"] is True
+    assert [(row["entries"], row["map"]) for row in report["rows"]] == [
+        (16, "array"), (16, "hash"), (1024, "array"), (1024, "hash"),
+    ]  # fmt: skip
+    assert {row["hits"] for row in report["rows"]} == {1.0}
+    assert report["host"]["kernel"] == os.uname().release
+    text = run("bench", "maps", *words, status=0).stdout
+    assert "lookup, 1024 entries, ns an operation\n  rank  map    ns" in text
+
+
+def test_comparison_with_an_earlier_report(run: Cli, tmp_path: Path) -> None:
+    words = ("types", "array", "sizes", 16, "rounds", 1)
+    run("bench", "maps", *words, "json", tmp_path / "old", status=0)
+    changes = json.loads(run("-j", "bench", "maps", *words, "compare", tmp_path / "old", status=0).stdout)
+    assert [(change["map"], change["entries"]) for change in changes] == [("array", 16)]
+
+
+def test_like_a_map_of_an_object(run: Cli) -> None:
+    target = f"{TESTDATA / 'endpoints.bpf.o'}:no_such_map"
+    assert "maps there are" in run("bench", "maps", "like", target, status=1).stderr
+    listed = json.loads(run("-j", "obj", "show", TESTDATA / "lpm_blocklist.bpf.o", status=0).stdout)["maps"]
+    name = next(spec["name"] for spec in listed if spec["type"] == "lpm_trie")
+    done = run("-j", "bench", "maps", "like", f"{TESTDATA / 'lpm_blocklist.bpf.o'}:{name}", "sizes", 64,
+               "rounds", 1, status=0)  # fmt: skip
+    assert {row["map"] for row in json.loads(done.stdout)["rows"]} == {name, "hash"}
+
+
+def interrupted(seconds: float) -> dict[str, Any]:
+    """The report of an endless run that got SIGINT after so long."""
+    words = ["bench", "maps", "types", "array,hash", "sizes", "1,64", "rounds", "1000"]
+    command = [sys.executable, "-m", "bpfctl", "-j", *words]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    if child.returncode == INTERRUPTED:  # before it had begun
+        return {"complete": False, "rows": []}
+    assert (child.returncode, err) == (0, "")
+    report = json.loads(out)
+    assert isinstance(report, dict)
+    return report
+
+
+def test_interrupt_shows_what_there_is() -> None:
+    for seconds in (1, 3, 9, 27):  # a busy machine may not have come far
+        report = interrupted(seconds)
+        assert report["complete"] is False
+        if report["rows"]:
+            return
+    pytest.fail("no row in half a minute")
+
+
+def test_a_cpu_that_is_not_ours(run: Cli) -> None:
+    assert "CPU 4000 is not one" in run("bench", "maps", "cpus", 4000, status=1).stderr

@@ -1,0 +1,250 @@
+"""The benchmark's figures, words and programs; tests/kernel/test_bench_maps.py measures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bpfctl import insn
+from bpfctl.bench import programs
+from bpfctl.bench.asm import Code
+from bpfctl.bench.compare import changes, read_report
+from bpfctl.bench.figures import Interval, interval, kendall_tau, median, ranks, variation
+from bpfctl.bench.host import Host
+from bpfctl.bench.like import Model, shapes_like
+from bpfctl.bench.maps import Report, Row
+from bpfctl.bench.programs import RING, Target
+from bpfctl.bench.shapes import SHAPES, Shape
+from bpfctl.cli.grammar.bench import BenchCommand, parse_bench
+from bpfctl.errors import BpfctlError, UsageError
+from bpfctl.inventory.reference import Reference
+from bpfctl.uapi import MapFlag, MapType
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("values", "middle"), [([3], 3), ([1, 9, 2], 2), ([4, 1, 3, 2], 2.5)])
+def test_median(values: list[float], middle: float) -> None:
+    assert median(values) == middle
+
+
+def test_median_of_nothing() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        median([])
+
+
+def test_interval_spans_the_rounds() -> None:
+    assert interval([5, 1, 3]) == Interval(3, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("figures", "places"),
+    [
+        ({}, {}),
+        ({"a": (1, 1, 1), "b": (2, 2, 2)}, {"a": 1, "b": 2}),
+        ({"b": (2, 2, 2), "a": (1, 1, 2)}, {"a": 1, "b": 1}),
+        # c overlaps with b only: it is told apart from the first of the place
+        ({"a": (1, 1, 3), "b": (3, 2, 5), "c": (5, 4, 6), "d": (9, 9, 9)}, {"a": 1, "b": 1, "c": 3, "d": 4}),
+    ],
+)
+def test_ranks_tie_what_overlaps(
+    figures: dict[str, tuple[float, float, float]], places: dict[str, int]
+) -> None:
+    assert ranks({name: Interval(*figure) for name, figure in figures.items()}) == places
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tau"),
+    [
+        ({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2, "c": 3}, 1),
+        ({"a": 1, "b": 2, "c": 3}, {"a": 3, "b": 2, "c": 1}, -1),
+        ({"a": 1, "b": 2, "c": 2}, {"a": 1, "b": 3, "c": 2}, 1),
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}, -1),
+        ({"a": 1}, {"a": 1}, 1),
+    ],
+)
+def test_kendall_tau_counts_ties_as_agreement(
+    first: dict[str, int], second: dict[str, int], tau: float
+) -> None:
+    assert kendall_tau(first, second) == tau
+
+
+def test_variation() -> None:
+    assert variation([5]) == 0
+    assert variation([1, 2, 3]) == pytest.approx(0.5)
+
+
+# --- programs ------------------------------------------------------------------------------------
+
+
+def test_labels_become_distances() -> None:
+    code = Code()
+    code.label("start")
+    code.alu_imm("mov", 0, 1)
+    code.imm64(1, -1)
+    code.jump_if("jeq", 0, 1, "end")
+    code.jump("start")
+    code.label("end")
+    code.exit()
+    assert insn.disassemble(code.build()) == [
+        "r0 = 1", "r1 = 0xffffffffffffffff", "", "if r0 == 0x1 goto pc+1", "goto pc-5", "exit",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value_size", [1, 2, 4, 8, 12, 64])
+def test_stored_values_begin_with_one(value_size: int) -> None:
+    shape = Shape("x", MapType.HASH, value_size=value_size)
+    value = programs.one(shape)
+    assert len(value) % 8 == 0
+    assert len(value) >= value_size
+    field = max(size for size in (1, 2, 4, 8) if size <= value_size)
+    assert int.from_bytes(value[:field], "little") == 1
+
+
+def test_ring_gives_the_last_chunks_and_leaves_spoiled_ones_out() -> None:
+    shape = SHAPES["hash"]
+    data = bytearray(programs.fresh_state(shape, 1))
+    chunks = RING + 3
+    data[8:16] = (7).to_bytes(8, "little")
+    data[16:24] = chunks.to_bytes(8, "little")
+    for number in range(chunks):
+        at = programs.RING_AT + number % RING * 8
+        data[at : at + 8] = (0 if number == chunks - 2 else number).to_bytes(8, "little")
+    state = programs.read_state(bytes(data), 4)
+    assert (state.total, state.chunks) == (7, chunks)
+    assert state.times == (chunks - 4, chunks - 3, chunks - 1)
+
+
+def test_baseline_differs_in_the_map_only() -> None:
+    target = Target(5, SHAPES["hash"], 100)
+    calls = [
+        sum(line.startswith("call") for line in insn.disassemble(make("lookup", target, 6)))
+        for make in (programs.measured_program, programs.baseline_program)
+    ]
+    assert calls == [6, 2]  # four lookups, and the time twice
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("", BenchCommand()),
+        ("types hash,array,hash", BenchCommand(types=("hash", "array"))),
+        ("sizes 1,1k,2M", BenchCommand(sizes=(1, 1024, 2 << 20))),
+        ("--op insert+delete --keys cold --rounds 3",
+         BenchCommand(operations=("insert+delete",), keys="cold", rounds=3)),
+        ("cpus 0,1 json x", BenchCommand(cpus=(0, 1), json="x")),
+        ("like id 7 compare old", BenchCommand(like=Reference("id", "7"), compare="old")),
+        ("like a:b.o:m", BenchCommand(like=("a:b.o", "m"))),
+    ],
+)  # fmt: skip
+def test_words(words: str, command: BenchCommand) -> None:
+    assert parse_bench(words.split()) == command
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["types", "types hsh", "types ,", "sizes 0", "sizes 5M", "sizes 1x", "keys warm", "cpus a", "cpus 0,1,2",
+     "like x.o", "like :m", "rounds -1", "speed"],
+)  # fmt: skip
+def test_mistakes(words: str) -> None:
+    with pytest.raises(UsageError):
+        parse_bench(words.split())
+
+
+# --- like ----------------------------------------------------------------------------------------
+
+
+def like(map_type: MapType, key_size: int, flags: int = 0) -> list[tuple[str, MapType, int]]:
+    shapes = shapes_like(Model("mine", map_type, key_size, 40, 1000, flags))
+    assert {shape.value_size for shape in shapes} == {40}
+    return [(shape.name, shape.map_type, int(shape.flags)) for shape in shapes]
+
+
+def test_like_a_hash() -> None:
+    assert like(MapType.LRU_HASH, 40, MapFlag.NO_COMMON_LRU)[0] == ("mine", MapType.LRU_HASH, 2)
+    assert [name for name, *_ in like(MapType.LRU_HASH, 40, MapFlag.NO_COMMON_LRU)] == [
+        "mine", "hash", "percpu_hash", "lru_hash", "lru_percpu_hash", "hash_no_prealloc",
+    ]  # fmt: skip
+
+
+def test_short_keys_might_index_an_array() -> None:
+    assert {"array", "percpu_array"} <= {name for name, *_ in like(MapType.HASH, 4)}
+
+
+def test_like_an_array_or_a_trie() -> None:
+    assert [name for name, *_ in like(MapType.ARRAY, 4)] == ["mine", "percpu_array", "hash"]
+    assert [name for name, *_ in like(MapType.LPM_TRIE, 8)] == ["mine", "hash"]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Model("m", MapType.RINGBUF, 0, 0, 4096, 0), "ringbuf"),
+        (Model("m", MapType.HASH, 300, 8, 10, 0), "keys of 300 bytes"),
+        (Model("m", MapType.HASH, 4, 8, 1 << 30, 0), "entries"),
+    ],
+)
+def test_what_has_no_like(model: Model, reason: str) -> None:
+    with pytest.raises(BpfctlError, match=reason):
+        shapes_like(model)
+
+
+# --- comparison ----------------------------------------------------------------------------------
+
+HOST = Host("6.1", "x86_64", None, 2, (), {}, True, None, None, 0.1, 0.2)
+
+
+def row(name: str, ns: float, low: float, high: float) -> Row:
+    return Row("lookup", 1024, name, 1, False, ns, low, high, 1.0, 0.0, (ns,))
+
+
+def report(*rows: Row, keys: str = "dependent") -> Report:
+    return Report(1, True, 1.0, keys, HOST, rows, (), ())
+
+
+def written(path: Path, value: Report) -> str:
+    from bpfctl.cli.output import to_json
+
+    path.write_text(to_json(value))
+    return str(path)
+
+
+def test_changes_beyond_the_intervals(tmp_path: Path) -> None:
+    old = written(tmp_path / "old", report(row("a", 10, 9, 11), row("b", 10, 9, 11), row("c", 10, 9, 11)))
+    new = report(row("a", 20, 19, 21), row("b", 5, 4, 6), row("c", 11, 10, 12), row("d", 1, 1, 1))
+    found = [(c.map, c.old, c.new, c.percent, c.verdict) for c in changes(read_report(old), new)]
+    assert found == [("a", 10, 20, 100, "slower"), ("b", 10, 5, -50, "faster"), ("c", 10, 11, 10, "same")]
+
+
+def test_reports_of_different_keys_are_not_compared(tmp_path: Path) -> None:
+    old = read_report(written(tmp_path / "old", report(keys="cold")))
+    with pytest.raises(BpfctlError, match="cold keys"):
+        list(changes(old, report()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "[]",
+        "{}",
+        '{"schema": 2}',
+        '{"schema": 1}',
+        "[" * 100_000,
+        json.dumps({"schema": 1, "rows": [7]}),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_report(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "old"
+    path.write_text(text)
+    with pytest.raises(BpfctlError, match="old"):
+        read_report(str(path))
+    with pytest.raises(BpfctlError, match="No such file"):
+        read_report(str(path) + ".gone")
