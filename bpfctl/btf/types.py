@@ -7,6 +7,7 @@ chain of references is followed for a bounded number of steps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from bpfctl.btf.kinds import (
@@ -31,7 +32,7 @@ POINTER_SIZE = 8  # bytes; of the BPF machine, whatever the host
 MAX_CHAIN = 32  # references in a row, as libbpf's MAX_RESOLVE_DEPTH and the kernel's MAX_RESOLVE_DEPTH
 
 _UINT32_MAX = 0xFFFFFFFF
-_FEW = 8  # names that are faster looked for one by one
+_FEW = 16  # names that are faster looked for one by one
 
 MODIFIERS = frozenset({Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG, Kind.TYPEDEF})
 _SIZED = frozenset(
@@ -234,21 +235,21 @@ class Btf:
             return {name: type_id for name, type_id in alone.items() if type_id is not None}
         by_offset = self._offsets_of(wanted)
         found: dict[str, int] = {}
-        hits = [(n, o) for n, o in enumerate(self.name_offsets(), self._first_id) if o in by_offset]
-        for type_id, offset in hits:
-            if by_offset[offset] not in found and self.kind(type_id) is kind:
-                found[by_offset[offset]] = type_id
+        offsets = self.name_offsets()
+        # In C from end to end, here and for the strings: once for each type of vmlinux.
+        for position in compress(range(len(offsets)), map(by_offset.__contains__, offsets)):
+            name = by_offset[offsets[position]]
+            if name not in found and self.kind(self._first_id + position) is kind:
+                found[name] = self._first_id + position
         return found
 
     def _offsets_of(self, names: Set[str]) -> dict[int, str]:
         """String offsets of ``names``; whole strings by one walk over all, the rest looked for singly."""
         wanted = {name.encode(): name for name in names}
-        found: dict[int, str] = {}
-        offset = self._first_string
-        for text in self._data[self._parts.strings_start : self._parts.strings_end].split(b"\0"):
-            if text in wanted:
-                found[offset] = wanted[text]
-            offset += len(text) + 1
+        texts = self._data[self._parts.strings_start : self._parts.strings_end].split(b"\0")
+        starts = list(accumulate(map(len, texts), initial=self._first_string))  # less a NUL for each before
+        hits = compress(range(len(texts)), map(wanted.__contains__, texts))
+        found = {starts[number] + number: wanted[texts[number]] for number in hits}
         for name in names - set(found.values()):
             found |= dict.fromkeys(self.string_offsets(name), name)
         return found
