@@ -156,6 +156,44 @@ class ArrayOf(Codec):
         return Place(self.element, index * self.element.size * 8)
 
 
+class Padded(Codec):
+    """A value with bytes behind it that mean nothing, up to ``size``."""
+
+    def __init__(self, inner: Codec, size: int) -> None:
+        super().__init__(size, inner.label)
+        self.inner = inner
+        self.leaves = inner.leaves
+
+    @property
+    def expected(self) -> str:
+        return self.inner.expected
+
+    def decode(self, data: bytes) -> Any:
+        return self.inner.decode(data[: self.inner.size])
+
+    def encode(self, value: Any, path: str = "") -> bytes:
+        return self.inner.encode(value, path).ljust(self.size, b"\0")
+
+    def mask(self) -> bytes:
+        return self.inner.mask().ljust(self.size, b"\0")
+
+
+class CpuValues(ArrayOf):
+    """One value for each CPU, as the kernel copies them: each at a multiple of 8 bytes."""
+
+    def __init__(self, inner: Codec, stride: int, cpus: int) -> None:
+        super().__init__(Padded(inner, stride), cpus, f"{inner.label} for each of {cpus} CPUs")
+        self._inner = inner
+
+    def encode(self, value: Any, path: str = "") -> bytes:
+        if not isinstance(value, list) or len(value) != self.count:
+            raise self.wrong(value, path, f"there is no list of {self.count} values")
+        return super().encode(value, path)
+
+    def place(self, index: int) -> Place:
+        return Place(self._inner, index * self.element.size * 8)
+
+
 class Record(Codec):
     """A struct, union or data section."""
 

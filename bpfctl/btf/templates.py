@@ -9,11 +9,12 @@ backwards, the template of a type whose parts are numbers is a pattern for the l
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
-from bpfctl.btf.aggregates import ArrayOf, Field, Record, read_place
+from bpfctl.btf.aggregates import ArrayOf, Field, Padded, Record, read_place
 from bpfctl.btf.scalars import Boolean, Codec, Enum, Ipv4, Mac, NetworkNumber, Number, Pointer
 from bpfctl.btf.views import PlainNumber
 
@@ -23,6 +24,7 @@ _CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 _CODES |= {(size, True): code.lower() for (size, _), code in _CODES.items()}
 _LONGEST_ARRAY = 64  # elements with a place of their own in the template
 _BOOLEANS = ("false", "true", *map(str, range(2, 256)))
+_ROWS = 256  # values that are taken apart or put together at once
 _NUMBER = rb"(?:0|-?[1-9][0-9]*)"
 
 
@@ -41,23 +43,31 @@ class Slot(NamedTuple):
 
 
 class Layout:
-    """``codec`` compiled.  ``bare``: a value that is no object or array is printed without quotes."""
+    """``codec`` compiled, to be printed as JSON, or in another ``style``.
 
-    def __init__(self, codec: Codec, byte_order: str, *, bare: bool = False) -> None:
+    ``bare``: as JSON, but a string that is the whole value has no quotes.  ``csv``: plain parts with commas
+    between; ``names`` are their paths, which begin with ``name``.
+    """
+
+    def __init__(self, codec: Codec, byte_order: str, *, style: str = "json", name: str = "") -> None:
         self.codec = codec
+        self.names: list[str] = []
+        self._csv = style == "csv"
+        self._path = name
         self.slots: list[Slot] = []
         self._format: list[str] = []
         self._columns = 0
         self._literals = [""]  # what stands before, between and behind the slots
         self._forms: list[str] = []  # "%d" and its like
         self._order = byte_order
-        self._quote = "" if bare else '"'
+        self._quote = "" if style == "bare" else '"'
         self._emit(codec)
         self.format = "".join(self._format)
         self._struct = struct.Struct(("<" if byte_order == "little" else ">") + self.format)
         assert self._struct.size == codec.size
+        self._wide = struct.Struct(self._struct.format[:1] + self.format * _ROWS)
 
-    @property
+    @cached_property
     def template(self) -> str:
         """With one ``%`` for each slot."""
         literals = [literal.replace("%", "%%") for literal in self._literals]
@@ -65,10 +75,14 @@ class Layout:
 
     def columns(self, data: bytes) -> list[Iterable[object]]:
         """One column a slot over all values in ``data``."""
-        if not data:
-            return [() for _ in self.slots]
-        columns = list(zip(*self._struct.iter_unpack(data), strict=True))
-        return [columns[c] if f is None else map(f, columns[c]) for c, f in self.slots]
+        flat: list[Any] = []
+        whole = len(data) // self._wide.size * self._wide.size if self._columns else 0
+        for at in range(0, whole, self._wide.size):
+            flat += self._wide.unpack_from(data, at)
+        for row in self._struct.iter_unpack(memoryview(data)[whole:]) if self._columns else ():
+            flat += row
+        width = self._columns
+        return [flat[c::width] if f is None else map(f, flat[c::width]) for c, f in self.slots]
 
     def pattern(self) -> bytes | None:
         """What the template prints, as a regular expression; None where a part is not a plain number."""
@@ -81,7 +95,26 @@ class Layout:
     # --- compiling ---
 
     def _emit(self, codec: Codec) -> None:
-        self._quote, quote = '"', self._quote
+        quote = "" if self._csv else self._quote
+        self._quote = '"'
+        if isinstance(codec, Padded):
+            self._emit(codec.inner)
+            self._pad(codec.size - codec.inner.size)
+        elif isinstance(codec, ArrayOf) and 0 < codec.count <= _LONGEST_ARRAY and codec.element.size:
+            self._array(codec)
+        elif isinstance(codec, Record) and codec.fields and _ascending(codec):
+            self._record(codec)
+        else:
+            self._part(self._path)
+            self._plain(codec, quote)
+
+    def _part(self, path: str) -> None:
+        """In CSV, a column begins."""
+        if self._csv:
+            self._text("," if self.names else "")
+            self.names.append(path)
+
+    def _plain(self, codec: Codec, quote: str) -> None:
         if (
             type(codec) in (Number, PlainNumber)
             and isinstance(codec, Number)
@@ -100,12 +133,13 @@ class Layout:
             self._numbers(4, "%d", ".", quote)
         elif isinstance(codec, Mac):
             self._numbers(6, "%02x", ":", quote)
-        elif isinstance(codec, ArrayOf) and 0 < codec.count <= _LONGEST_ARRAY and codec.element.size:
-            self._array(codec)
-        elif isinstance(codec, Record) and codec.fields and _ascending(codec):
-            self._record(codec)
         else:
             self._by_codec(codec, bare=not quote)
+
+    def _brace(self, literal: str) -> None:
+        """What JSON has around and between parts, and CSV has not."""
+        if not self._csv:
+            self._text(literal)
 
     def _text(self, literal: str) -> None:
         self._literals[-1] += literal
@@ -138,13 +172,16 @@ class Layout:
         self._text(quote)
 
     def _array(self, codec: ArrayOf) -> None:
+        path = self._path
         for number in range(codec.count):
-            self._text("," if number else "[")
+            self._brace("," if number else "[")
+            self._path = f"{path}[{number}]"
             self._emit(codec.element)
-        self._text("]")
+        self._path = path
+        self._brace("]")
 
     def _record(self, codec: Record) -> None:
-        self._text("{")
+        self._brace("{")
         at = 0
         fields = list(codec.fields.values())
         while fields:
@@ -153,7 +190,7 @@ class Layout:
             self._pad(start - at)
             at = self._bit_fields(codec, group, start) if group[0].bits else self._member(group[0], start)
             del fields[: len(group)]
-            self._text("," if fields else "}")
+            self._brace("," if fields else "}")
         self._pad(codec.size - at)
 
     def _pad(self, count: int) -> None:
@@ -161,8 +198,11 @@ class Layout:
             self._format.append(f"{count}x")
 
     def _member(self, field: Field, start: int) -> int:
-        self._text(dumps(field.name) + ":")
+        path = self._path
+        self._path = f"{path}.{field.name}"
+        self._brace(dumps(field.name) + ":")
         self._emit(field.codec)
+        self._path = path
         return start + field.codec.size
 
     def _bit_fields(self, record: Record, group: list[Field], start: int) -> int:
@@ -170,17 +210,28 @@ class Layout:
         end = max((field.offset + field.bits + 7) // 8 for field in group)
         column = self._column(f"{end - start}s")
         for number, field in enumerate(group):
-            self._text(("," if number else "") + dumps(field.name) + ":")
+            self._brace(("," if number else "") + dumps(field.name) + ":")
+            self._part(f"{self._path}.{field.name}")
             moved = field._replace(offset=field.offset - start * 8)
             self._slot("%s", column, _Bits(moved, record.byte_order).__getitem__)
         return end
 
     def _by_codec(self, codec: Codec, *, bare: bool) -> None:
         decode = codec.decode
-        if bare:
+        if self._csv:
+            self._bytes(codec.size, lambda data: csv_cell(decode(data)))
+        elif bare:
             self._bytes(codec.size, lambda data: _bare(decode(data)))
         else:
             self._bytes(codec.size, lambda data: dumps(decode(data)))
+
+
+def csv_cell(value: object) -> str:
+    """``value`` as RFC 4180 has it: in quotes where it holds a comma, a quote, or the end of a line."""
+    text = value if isinstance(value, str) else dumps(value)
+    if not text.isprintable() or any(mark in text for mark in ',"') or text != text.strip():
+        text = '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _bare(value: object) -> str:
@@ -250,40 +301,102 @@ def _bit_group(fields: list[Field]) -> list[Field]:
 
 
 class LinePrinter:
-    """Lines for pairs of key and value.
+    """Text for pairs of key and value.
 
-    ``form`` has ``{key}`` and ``{value}`` for the values, ``{key_hex}`` and ``{value_hex}`` for bytes in the
-    manner of ``"0x0a","0x00"``.
+    ``form`` has ``{{key}}`` and ``{{value}}`` for the values, ``{{key_hex}}`` and ``{{value_hex}}`` for bytes
+    in the manner of ``"0x0a","0x00"``.
     """
 
     def __init__(self, key: Layout, value: Layout, form: str) -> None:
-        self._key = key
-        self._value = value
-        self._parts: list[str] = []
-        template, rest = "", form
+        self._layouts = {"key": key, "value": value}
+        self._parts: list[_FixedText | Layout] = []
+        fixed = _FixedText(key.codec.size, value.codec.size)
+        literal, _, rest = form.partition("{{")
+        fixed.add_literal(literal)
         while rest:
-            literal, brace, rest = rest.partition("{{")
-            template += literal.replace("%", "%%")
-            if brace:
-                name, _, rest = rest.partition("}}")
-                self._parts.append(name)
-                template += {"key": key.template, "value": value.template}.get(name, "%s")
-        self._template = template
+            name, _, rest = rest.partition("}}")
+            if name in self._layouts:
+                self._parts += [fixed, self._layouts[name]]
+                fixed = _FixedText(key.codec.size, value.codec.size)
+            else:
+                fixed.add_hex(name == "key_hex")
+            literal, _, rest = rest.partition("{{")
+            fixed.add_literal(literal)
+        self._last = fixed
 
-    def lines(self, keys: bytes, values: bytes) -> Iterator[str]:
-        """One line for each pair."""
-        columns: list[Iterable[object]] = []
-        for part in self._parts:
-            layout, data = (self._key, keys) if part.startswith("key") else (self._value, values)
-            columns += _hex_column(data, layout.codec.size) if part.endswith("hex") else layout.columns(data)
-        return map(self._template.__mod__, zip(*columns, strict=True))
+    def text(self, keys: bytes, values: bytes, separator: str) -> str:
+        """A line for each pair, with ``separator`` between them."""
+        left, right = (layout.codec.size * _ROWS for layout in self._layouts.values())
+        rows = max(len(keys) // max(left, 1) if left else len(values) // max(right, 1), 0) + 1
+        pieces = (
+            self._piece(keys[n * left : (n + 1) * left], values[n * right : (n + 1) * right], separator)
+            for n in range(rows)
+        )
+        return separator.join(filter(None, pieces))
+
+    def _piece(self, keys: bytes, values: bytes, separator: str) -> str:
+        """So many lines that all of their text stays in the processor's cache."""
+        if not self._parts:
+            return self._last.joined(keys, values, separator)
+        template, columns = "", []
+        for part in (*self._parts, self._last):
+            if isinstance(part, Layout):
+                template += part.template
+                columns += part.columns(keys if part is self._layouts["key"] else values)
+            elif part.is_literal:
+                template += part.literal.replace("%", "%%")
+            else:
+                template += "%s"
+                columns.append(part.column(keys, values))
+        return separator.join(map(template.__mod__, zip(*columns, strict=True)))
 
 
-def _hex_column(data: bytes, size: int) -> list[Iterable[object]]:
-    """``"0x0a","0x00"`` for each ``size`` bytes: cut from one long string, 7 characters a byte."""
-    text = data.hex(" ").replace(" ", '","0x')
-    width = 7 * size
-    return [[f'"0x{text[at : at + width - 5]}"' for at in range(0, max(len(text), 1), width)]]
+class _FixedText:
+    """Text of one width on each line: literals, and bytes in hex.
+
+    It is copied once for each line, and the digits are put in column by column: no line costs anything of
+    its own.
+    """
+
+    def __init__(self, key_size: int, value_size: int) -> None:
+        self._sizes = {True: key_size, False: value_size}
+        self.literal = ""
+        self._places: list[tuple[bool, int]] = []  # key or value, offset of its first digit
+
+    @property
+    def is_literal(self) -> bool:
+        return not self._places
+
+    def add_literal(self, text: str) -> None:
+        self.literal += text
+
+    def add_hex(self, is_key: bool) -> None:
+        self._places.append((is_key, len(self.literal) + len('"0x')))
+        self.literal += ",".join(['"0x00"'] * self._sizes[is_key])
+
+    def joined(self, keys: bytes, values: bytes, separator: str) -> str:
+        """The whole text of all lines."""
+        text = self._filled(keys, values, self.literal + separator)
+        return text[: len(text) - len(separator)]
+
+    def column(self, keys: bytes, values: bytes) -> list[str]:
+        """The text of each line."""
+        text = self._filled(keys, values, self.literal)
+        width = len(self.literal)
+        return [text[at : at + width] for at in range(0, len(text), width)]
+
+    def _filled(self, keys: bytes, values: bytes, line: str) -> str:
+        size = self._sizes[True] or self._sizes[False]
+        text = bytearray(line.encode("ascii") * (len(keys if self._sizes[True] else values) // max(size, 1)))
+        width = len(line)
+        for is_key, start in self._places:
+            size = self._sizes[is_key]
+            digits = (keys if is_key else values).hex().encode("ascii")
+            for number in range(size):
+                at = start + number * len('"0x00",')
+                text[at::width] = digits[2 * number :: 2 * size]
+                text[at + 1 :: width] = digits[2 * number + 1 :: 2 * size]
+        return text.decode("ascii")
 
 
 class LineReader:
@@ -336,9 +449,6 @@ class LineReader:
             for at in range(whole, len(numbers), self._numbers)
         ]
         return (count, *_split_columns(b"".join(parts), *self._sizes))
-
-
-_ROWS = 256
 
 
 def _split_columns(rows: bytes, left: int, right: int) -> tuple[bytes, bytes]:

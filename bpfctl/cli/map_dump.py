@@ -1,11 +1,11 @@
-"""``map dump``: all elements, as text, JSON, or typed JSON."""
+"""``map dump``: all elements, as text, JSON, or in a form that ``map load`` takes back."""
 
 from __future__ import annotations
 
 import errno
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -16,25 +16,25 @@ from bpfctl.errors import KernelError, UsageError
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.elements import Element, OpenMap
+from bpfctl.inventory.textforms import line_form
 from bpfctl.inventory.typed import Types, map_types, split_cpus
 
 if TYPE_CHECKING:
     from bpfctl.btf.templates import LinePrinter
 
-FORMATS = ("json", "ndjson")
-NDJSON_LINE = '{"key":{{key}},"value":{{value}}}'
+FORMATS = ("json", "ndjson", "csv", "binary")
 _TEXT_LINE = "key: {{key}}  value: {{value}}"
 
 
 @words_command(
     "dump",
-    f"{MAP} [ key as VIEW ] [ value as VIEW ]\n    [ format {{ json | ndjson }} ]",
+    f"{MAP} [ key as VIEW ] [ value as VIEW ]\n    [ format {{ json | ndjson | csv | binary }} ]",
     f"id pinned name key value as format {' '.join(FORMATS)}",
 )
 def dump(app: App, words: list[str]) -> None:
     """Print every element, by the types of the map; without types as bytes and numbers.
 
-    Values of per-CPU maps are printed for each CPU, and added up.
+    Values of per-CPU maps are printed for each CPU, and added up.  "map load" takes every FORMAT back.
     """
     tokens = Tokens(words)
     with open_target(tokens) as target:
@@ -44,6 +44,12 @@ def dump(app: App, words: list[str]) -> None:
         check_has_elements(target)
         if chosen in ("ndjson", "json"):
             app.output.stream(typed_chunks(target, types, array=chosen == "json"))
+        elif chosen == "binary":
+            from bpfctl.cli.map_save import write_maps
+
+            write_maps([target], "-")
+        elif chosen == "csv":
+            app.output.stream(csv_chunks(target, types))
         else:
             _dump_records(app, target, types)
 
@@ -75,7 +81,7 @@ def _dump_records(app: App, target: OpenMap, types: Types) -> None:
         output.stream(_json_array(blocks, line_printer(types, _json_line(types))))
     else:
         printer = line_printer(types, _TEXT_LINE, bare=True)
-        output.stream("\n".join([*printer.lines(b.keys, b.values), ""]) for b in blocks)
+        output.stream(printer.text(b.keys, b.values, "\n") + "\n" for b in blocks)
 
 
 def _json_line(types: Types) -> str:
@@ -88,7 +94,7 @@ def _json_line(types: Types) -> str:
 def _json_array(blocks: Iterator[Block], printer: LinePrinter) -> Iterator[str]:
     before = "["
     for block in blocks:
-        yield before + ",".join(printer.lines(block.keys, block.values))
+        yield before + printer.text(block.keys, block.values, ",")
         before = ","
     yield "]\n" if before == "," else "[]\n"
 
@@ -97,8 +103,8 @@ def line_printer(types: Types, form: str, *, bare: bool = False) -> LinePrinter:
     """The printer of lines of ``form`` for these types."""
     from bpfctl.btf.templates import Layout, LinePrinter
 
-    order = sys.byteorder
-    return LinePrinter(Layout(types.key, order, bare=bare), Layout(types.value, order, bare=bare), form)
+    order, style = sys.byteorder, "bare" if bare else "json"
+    return LinePrinter(Layout(types.key, order, style=style), Layout(types.value, order, style=style), form)
 
 
 def readable_blocks(target: OpenMap) -> Iterator[Block] | None:
@@ -142,26 +148,25 @@ def typed_chunks(target: OpenMap, types: Types, *, array: bool = False) -> Itera
     ``array``: with brackets around the lines and commas between them, one JSON document.
     """
     start, between, end = ("[", ",\n", "]\n") if array else ("", "\n", "")
+    printer = line_printer(types._replace(value=types.whole_value(target)), line_form(target))
     before = start
-    for lines in _typed_lines(target, types):
-        yield before + between.join(lines)
-        before = between
-    yield end if before == between and array else "\n" if before == between else start + end
-
-
-def _typed_lines(target: OpenMap, types: Types) -> Iterator[Iterator[str]]:
-    """The lines of each block."""
-    if not target.per_cpu:
-        printer = line_printer(types, NDJSON_LINE)
-        for block in Bulk(target).blocks():
-            yield printer.lines(block.keys, block.values)
-        return
-    from bpfctl.btf.templates import dumps
-
     for block in Bulk(target).blocks():
-        yield (dumps(_per_cpu_record(element, types)) for element in block_elements(target, block))
+        yield before + printer.text(block.keys, block.values, between)
+        before = between
+    if before == start:
+        yield start + end
+    else:
+        yield end or "\n"
 
 
-def _per_cpu_record(element: Element, types: Types) -> dict[str, Any]:
-    values = [types.value.decode(value) for value in element.value or ()]  # type: ignore[arg-type]
-    return {"key": types.key.decode(element.key), "values": values}
+def csv_chunks(target: OpenMap, types: Types) -> Iterator[str]:
+    """A column for each plain part of key and value, named by its path in the first line."""
+    from bpfctl.btf.templates import Layout, LinePrinter
+
+    key = Layout(types.key, sys.byteorder, style="csv", name="key")
+    name = "values" if target.per_cpu else "value"
+    value = Layout(types.whole_value(target), sys.byteorder, style="csv", name=name)
+    printer = LinePrinter(key, value, "{{key}},{{value}}")
+    yield ",".join([*key.names, *value.names]) + "\n"
+    for block in Bulk(target).blocks():
+        yield printer.text(block.keys, block.values, "\n") + "\n"

@@ -17,8 +17,13 @@ def iter_pins(kind: str) -> Iterator[tuple[str, int | None]]:
     cannot be opened.
     """
     for mount in bpffs.mounts():
-        for path in bpffs.iter_pins(mount):
-            yield path, _pinned_id(path, kind)
+        yield from pins_under(mount, kind)
+
+
+def pins_under(directory: str, kind: str) -> Iterator[tuple[str, int | None]]:
+    """As :func:`iter_pins`, of one directory and those below it."""
+    for path in bpffs.iter_pins(directory):
+        yield path, _pinned_id(path, kind)
 
 
 def pins_by_id(kind: str) -> dict[int, list[str]]:

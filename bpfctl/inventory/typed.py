@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bpfctl.btf.aggregates import CpuValues
 from bpfctl.btf.scalars import Codec
 from bpfctl.btf.views import plain_codec, prefix_codec, view_at
 from bpfctl.errors import BtfError
@@ -22,11 +23,15 @@ class View(NamedTuple):
 
 
 class Types(NamedTuple):
-    """Codecs of one map; ``typed``: at least one of them comes from BTF or the user."""
+    """Codecs of one map, ``value`` of one CPU's; ``typed``: one of them comes from BTF or the user."""
 
     key: Codec
     value: Codec
     typed: bool
+
+    def whole_value(self, target: OpenMap) -> Codec:
+        """Of what the kernel copies: in a per-CPU map the values of all CPUs, as a list."""
+        return CpuValues(self.value, target.stride, target.cpus) if target.per_cpu else self.value
 
     def viewed(self, what: str, views: Sequence[View]) -> Types:
         """With ``what``, ``key`` or ``value``, shown as the user says."""

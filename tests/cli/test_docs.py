@@ -52,6 +52,8 @@ WORDS = {
     "grammar/element.py": ("map",),
     "map_words.py": ("map",),
     "map_dump.py": ("map",),
+    "map_load.py": ("map",),
+    "map_save.py": ("map",),
     "grammar/load.py": ("prog",),
     "prog_dump.py": ("prog",),
     "prog_profile.py": ("prog",),

@@ -383,9 +383,3 @@ def test_views() -> None:
     for line in (["as"], ["as", "ipv5"], ["as", "a=b=mac,"]):
         with pytest.raises(UsageError):
             element.parse_views(Tokens(line))
-
-
-def test_bytes_of_bpftool_in_json() -> None:
-    assert element.encode_value(eip(), ["0x01", *["0x00"] * 39], "value")[0] == 1
-    with pytest.raises(BpfctlError):
-        element.encode_value(eip(), ["0x01"], "value")

@@ -17,7 +17,8 @@ LINE = '{"key":{{key}},"value":{{value}}}'
 
 
 def printer(key: Codec, value: Codec, form: str = LINE, *, bare: bool = False) -> LinePrinter:
-    return LinePrinter(Layout(key, "little", bare=bare), Layout(value, "little", bare=bare), form)
+    style = "bare" if bare else "json"
+    return LinePrinter(Layout(key, "little", style=style), Layout(value, "little", style=style), form)
 
 
 @given(data=st.data())
@@ -29,8 +30,8 @@ def test_prints_what_the_codec_shows(data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.binary(min_size=size, max_size=size), max_size=3))
     if not size:
         return
-    lines = list(printer(plain_codec(4, "little"), codec).lines(bytes(4 * len(rows)), b"".join(rows)))
-    assert [json.loads(line) for line in lines] == [
+    text = printer(plain_codec(4, "little"), codec).text(bytes(4 * len(rows)), b"".join(rows), "\n")
+    assert [json.loads(line) for line in text.splitlines()] == [
         {"key": 0, "value": json.loads(json.dumps(codec.decode(row)))} for row in rows
     ]
 
@@ -53,7 +54,7 @@ def rows(count: int) -> tuple[bytes, bytes]:
 def test_takes_its_own_lines_back(count: int) -> None:
     key, value = plain_codec(4, "little"), traffic()
     keys, values = rows(count)
-    text = "".join(f"{line}\n" for line in printer(key, value).lines(keys, values)).encode()
+    text = (printer(key, value).text(keys, values, "\n") + "\n").encode()
     reader = LineReader(Layout(key, "little"), Layout(value, "little"), LINE, "little")
     assert reader.read(text) == (count, keys, values)
     assert reader.read(b"") == (0, b"", b"")
@@ -80,7 +81,7 @@ def test_names_with_digits() -> None:
     value = t.codec(t.struct("s", 8, [("tx-2", t.u32, 0), ("100%", t.u32, 32)]))
     key = plain_codec(2, "little")
     keys, values = b"\1\0\2\0", bytes(range(16))
-    text = "".join(f"{line}\n" for line in printer(key, value).lines(keys, values)).encode()
+    text = (printer(key, value).text(keys, values, "\n") + "\n").encode()
     reader = LineReader(Layout(key, "little"), Layout(value, "little"), LINE, "little")
     assert reader.usable
     assert reader.read(text) == (2, keys, values)
@@ -97,8 +98,38 @@ def test_hex_and_bare_text() -> None:
     key = view(plain_codec(4, "little"), "ipv4", "little")
     value = view(plain_codec(3, "little"), "string", "little")
     form = "{{key_hex}} {{key}} {{value_hex}} {{value}}"
-    lines = list(printer(key, value, form, bare=True).lines(b"\xc0\0\2\7\0\0\0\0", b"ab\0\0\1\0"))
-    assert lines == [
+    data = b"\xc0\0\2\7\0\0\0\0", b"ab\0\0\1\0"
+    assert printer(key, value, form, bare=True).text(*data, "\n").splitlines() == [
         '"0xc0","0x00","0x02","0x07" 192.0.2.7 "0x61","0x62","0x00" ab',
         '"0x00","0x00","0x00","0x00" 0.0.0.0 "0x00","0x01","0x00" ' + '"\\\\x00\\u0001"',
+    ]
+
+
+def test_hex_alone() -> None:
+    form = '{"key":[{{key_hex}}],"value":[{{value_hex}}]}'
+    lines = printer(plain_codec(1, "little"), plain_codec(2, "little"), form)
+    assert lines.text(b"\1\xfe", b"\2\3\4\5", ",") == (
+        '{"key":["0x01"],"value":["0x02","0x03"]},{"key":["0xfe"],"value":["0x04","0x05"]}'
+    )
+    assert lines.text(b"", b"", ",") == ""
+
+
+def test_csv_names_its_columns() -> None:
+    t = Types()
+    inner = t.struct("in", 4, [("a", t.u16, 0), ("b", t.array(t.u8, 2), 16)])
+    codec = t.codec(t.struct("s", 12, [("in", inner, 0), ("name", t.array(t.char, 8), 32)]))
+    layout = Layout(codec, "little", style="csv", name="value")
+    assert layout.names == ["value.in.a", "value.in.b[0]", "value.in.b[1]", "value.name"]
+    text = LinePrinter(
+        Layout(plain_codec(1, "little"), "little", style="csv", name="key"), layout, "{{key}},{{value}}"
+    )
+    assert text.text(b"\7", b"\1\0\2\3" + b'a,"b\0\0\0\0', "\n") == '7,1,2,3,"a,""b"'
+
+
+def test_braces_of_json_behind_a_value() -> None:
+    form = '{"key":[{{key_hex}}],"value":[{{value_hex}}],"formatted":{"key":{{key}},"value":{{value}}}}'
+    text = printer(plain_codec(1, "little"), plain_codec(2, "little"), form).text(b"\1\2", b"\1\0\2\0", ",")
+    assert json.loads(f"[{text}]") == [
+        {"key": [f"0x0{n}"], "value": [f"0x0{n}", "0x00"], "formatted": {"key": n, "value": n}}
+        for n in (1, 2)
     ]

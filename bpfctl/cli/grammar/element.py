@@ -127,21 +127,3 @@ def _parse_byte(word: str, what: str) -> int:
     if number is None or number > 0xFF:
         raise UsageError(f"Illegal {what} byte {shown(word)}: a number from 0 to 255 is wanted")
     return number
-
-
-def raw_bytes(value: Any, size: int) -> bytes | None:
-    """bpftool's ``["0x0a", "0x00"]`` of ``size`` bytes; None for anything else."""
-    if not isinstance(value, list) or len(value) != size or not size:
-        return None
-    if not all(isinstance(item, str) and item.startswith("0x") and len(item) <= 4 for item in value):
-        return None
-    try:
-        return bytes(int(item, 16) for item in value)
-    except ValueError:
-        return None
-
-
-def encode_value(codec: Codec, value: Any, path: str) -> bytes:
-    """A value of JSON: typed, or bpftool's list of bytes."""
-    data = raw_bytes(value, codec.size)
-    return codec.encode(value, path) if data is None else data
