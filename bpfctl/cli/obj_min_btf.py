@@ -55,6 +55,8 @@ def _needed(app: App, kernel: Btf, paths: list[str]) -> bytes:
 
 def _write(path: str, data: bytes) -> None:
     """All of it or nothing: a reader never sees half a file."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise BpfctlError(f"cannot write {printable(path, 4096)}: it exists and is no plain file")
     new = f"{path}.{os.getpid()}"
     try:
         with open(new, "xb") as file:

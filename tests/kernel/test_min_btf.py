@@ -55,6 +55,7 @@ def test_what_cannot_be_done_leaves_nothing(run: Cli, testdata: Path, tmp_path: 
         ((VMLINUX, out, no_btf), f"Error: {no_btf} has no BTF, so no CO-RE relocations"),
         ((testdata / "bpfctl_test.h", out, no_btf), f"Error: {testdata}/bpfctl_test.h, offset 0x0: not BTF"),
         ((VMLINUX, tmp_path / "no" / "out", testdata / "core_user.bpf.o"), "Error: cannot write"),
+        ((VMLINUX, tmp_path, testdata / "core_user.bpf.o"), f"Error: cannot write {tmp_path}: it exists"),
         ((VMLINUX, out), "Error: Command line is not complete: FILE is missing"),
     ]:
         assert run("obj", "min-btf", *words, status=1).stderr.startswith(message)

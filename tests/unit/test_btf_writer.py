@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from bpfctl.btf.kinds import Kind
 from bpfctl.btf.raw_dump import raw_types
 from bpfctl.btf.types import Btf
 from bpfctl.btf.writer import BtfWriter, subset
-from bpfctl.errors import CoreRelocationError
+from bpfctl.errors import CoreRelocationError, ObjectFileError
 from bpfctl.objfile import read_object
 
 TESTDATA = Path(__file__).parents[2] / "testdata"
@@ -114,3 +117,63 @@ def test_a_broken_relocation_is_an_error() -> None:
         CoreNeeds(_kernel()).add(local, [CoreRelocation(0, ids["thing"], "0:9", 0)])
     with pytest.raises(CoreRelocationError, match="type id 99 is out of range"):
         CoreNeeds(_kernel()).add(local, [CoreRelocation(0, 99, "0:9", 0)])
+
+
+# --- a hostile kernel ----------------------------------------------------------------------------
+
+
+def _typedefs_in_a_circle(b: BtfBuilder) -> None:
+    b.add(Kind.TYPEDEF, "thing", 2)
+    b.add(Kind.TYPEDEF, "other", 1)
+
+
+def _nameless_in_itself(b: BtfBuilder) -> None:
+    b.struct("thing", 8, [("", 2, 0)])
+    b.struct("", 8, [("", 1, 0)])
+
+
+def _array_of_itself(b: BtfBuilder) -> None:
+    b.struct("thing", 8, [("next", 2, 0)])
+    b.array(2, 1)
+
+
+def _member_out_of_range(b: BtfBuilder) -> None:
+    b.struct("thing", 8, [("next", 4_000_000_000, 0)])
+
+
+def _prototypes_that_grow(b: BtfBuilder) -> None:
+    below = b.ptr(0)
+    for _ in range(40):
+        below = b.ptr(b.func_proto(below, [("a", below), ("b", below)]))
+    b.add(Kind.TYPEDEF, "thing", below)
+    b.struct("thing", 8, [("next", below, 0)])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _typedefs_in_a_circle,
+        _nameless_in_itself,
+        _array_of_itself,
+        _member_out_of_range,
+        _prototypes_that_grow,
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_a_hostile_kernel_takes_no_time(make: Callable[[BtfBuilder], None]) -> None:
+    """It may have nothing of the type, or be wrong about it: an answer or our error, at once."""
+    b = BtfBuilder()
+    make(b)
+    local = BtfBuilder()
+    ids = [local.struct("thing", 16, [("next", local.next_id + 1, 0)])]
+    local.ptr(0)
+    ids.append(local.add(Kind.TYPEDEF, "thing", 2))
+    asked = [CoreRelocation(0, ids[0], "0:0", kind) for kind in range(6)]
+    asked += [CoreRelocation(0, type_id, "0", kind) for type_id in ids for kind in (7, 8, 9, 12)]
+    started = time.process_time()
+    for record in asked:
+        needs = CoreNeeds(b.btf())
+        with suppress(ObjectFileError):
+            needs.add(local.btf(), [record])
+        assert len(subset(b.btf(), needs.types)) <= len(b.blob())
+    assert time.process_time() - started < 2
