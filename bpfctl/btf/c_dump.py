@@ -9,12 +9,13 @@ nameless types are printed wherever they are used, and a few bytes could ask for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bpfctl.btf.c_layout import Layouts, fill
 from bpfctl.btf.c_names import Names, arithmetic_type, bytes_type, identifier
 from bpfctl.btf.kinds import Kind, Member
+from bpfctl.btf.reader import KIND_MASK, KIND_SHIFT
 from bpfctl.btf.types import MAX_CHAIN, Btf
 from bpfctl.errors import BtfError, printable
 
@@ -46,6 +47,7 @@ class CDump:
         self._layouts = Layouts(btf)
         self._left = len(btf) * _DECLARATIONS_PER_TYPE + _LEAST_DECLARATIONS
         self._printed: set[_Item] = set()
+        self._known_needs: dict[int, tuple[_Item, ...]] = {}
         self._declared: set[str] = set()  # tags
         self._tags = _declaration_tags(btf)
 
@@ -117,7 +119,14 @@ class CDump:
             yield from self._needs(self._btf.type(item.type_id).size_or_type, False)
         elif kind in _COMPOSITES:
             for member in self._btf.members(item.type_id):
-                yield from self._needs(member.type_id, True)
+                yield from self._member_needs(member.type_id)
+
+    def _member_needs(self, type_id: int) -> tuple[_Item, ...]:
+        """What a member of that type needs; remembered, as most members are of a few types."""
+        needs = self._known_needs.get(type_id)
+        if needs is None:
+            needs = self._known_needs[type_id] = tuple(self._needs(type_id, True))
+        return needs
 
     def _needs(self, type_id: int, complete: bool, depth: int = 0) -> Iterator[_Item]:
         """What has to be printed before a declaration that mentions ``type_id``.
@@ -393,20 +402,20 @@ def _declaration_tags(btf: Btf) -> dict[tuple[int, int], list[str]]:
 def _loose_enums(btf: Btf) -> set[int]:
     """Own enums without a name that no type uses: only their enumerators matter."""
     loose = {type_id for kind in _ENUMS for type_id in btf.ids(kind) if not btf.name(type_id)}
-    for kind, references in _REFERENCES.items():
-        for type_id in btf.ids(kind):
-            loose.difference_update(references(btf, type_id))
+    if loose:
+        for type_id in range(btf.first_id, len(btf)):
+            words = btf.record_words(type_id)
+            loose.difference_update(words[_REFERRING.get(words[1] >> KIND_SHIFT & KIND_MASK, _NOTHING)])
     return loose
 
 
+# Where in the words of a record of that kind the numbers of other types are.
 _TARGET = (Kind.PTR, Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.VAR, Kind.TYPE_TAG)
-_REFERENCES: dict[Kind, Callable[[Btf, int], Iterable[int]]] = {
-    **{kind: lambda btf, type_id: (btf.size_or_type(type_id),) for kind in _TARGET},
-    Kind.ARRAY: lambda btf, type_id: (btf.array(type_id).element_id,),
-    Kind.STRUCT: lambda btf, type_id: (member.type_id for member in btf.members(type_id)),
-    Kind.UNION: lambda btf, type_id: (member.type_id for member in btf.members(type_id)),
-    Kind.FUNC_PROTO: lambda btf, type_id: (
-        btf.size_or_type(type_id),
-        *(p.type_id for p in btf.params(type_id)),
-    ),
+_NOTHING = slice(0, 0)
+_REFERRING: dict[int, slice] = {
+    **{kind: slice(2, 3) for kind in _TARGET},
+    Kind.ARRAY: slice(3, 4),
+    Kind.STRUCT: slice(4, None, 3),
+    Kind.UNION: slice(4, None, 3),
+    Kind.FUNC_PROTO: slice(2, None, 2),
 }
