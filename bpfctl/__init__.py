@@ -26,6 +26,7 @@ How it is built (an import may only go down):
 Where a change goes:
   a section name or map definition        objfile/sections.py, legacy_maps.py, btf_maps.py
   relocation and linking                  objfile/relocate.py, linker.py
+  BTF as text, as C, written              btf/raw_dump.py, c_*.py, writer.py
   CO-RE                                   btf/core*.py, objfile/core.py, loader/kernel_types.py
   typed values                            btf/values.py, scalars.py, aggregates.py; parts by path: paths.py
   attach targets as BTF ids               loader/targets.py

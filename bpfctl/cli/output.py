@@ -29,7 +29,7 @@ class Output:
     def records(self, records: Iterable[Record], render: Callable[[Record], str]) -> None:
         """A list: a JSON array, or the text of each record.  Takes a generator one record at a time."""
         if self.json:
-            self._array(records)
+            self._array(map(self._encode, records))
             return
         for record in records:
             self.text(render(_safe(record)))
@@ -42,9 +42,13 @@ class Output:
             self.text(render(_safe(record)))
 
     def document(self, key: str, records: Iterable[object]) -> None:
-        """A JSON object with only ``key``, which holds a list, written one record at a time."""
+        """A JSON object with only ``key``, which holds a list of plain dicts, written one at a time."""
+        import json
+
+        separators = None if self._indent else (",", ":")
+        encode = json.JSONEncoder(indent=self._indent, separators=separators).encode
         sys.stdout.write(f'{{"{key}":')
-        self._array(records, "}\n")
+        self._array(map(encode, records), "}\n")
 
     def text(self, text: str) -> None:
         """``text``, already safe, and a newline; nothing at all for ""."""
@@ -56,10 +60,10 @@ class Output:
         for chunk in chunks:
             sys.stdout.write(chunk)
 
-    def _array(self, records: Iterable[object], end: str = "\n") -> None:
+    def _array(self, texts: Iterable[str], end: str = "\n") -> None:
         separator = "["
-        for record in records:
-            sys.stdout.write(separator + self._encode(record))
+        for text in texts:
+            sys.stdout.write(separator + text)
             separator = ","
         sys.stdout.write(("]" if separator == "," else "[]") + end)
 
