@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, NotSupportedError, printable
@@ -12,6 +12,8 @@ from bpfctl.kernel import info, kernel_btf
 _VMLINUX = "vmlinux"
 _DIRECTORY = "/sys/kernel/btf/"
 _ELF = b"\x7fELF"
+_MACHINE, _EM_BPF = slice(18, 20), 247  # e_machine
+_BYTE_ORDERS: dict[int, Literal["little", "big"]] = {1: "little", 2: "big"}
 
 MAP_PARTS = ("key", "value", "kv", "all")
 
@@ -63,7 +65,7 @@ def of_module(name: str) -> Types:
 
 
 def of_file(path: str, base: str | None = None) -> Types:
-    """The types of an object file, as its compiler wrote them, or of a file of raw BTF.
+    """The types of an ELF file, as its compiler wrote them (of a kernel image too), or of a file of raw BTF.
 
     ``base``: the file that split BTF continues; for those below /sys/kernel/btf it is the kernel's.
     """
@@ -80,14 +82,14 @@ def _read_file(path: str, base: Btf | None) -> Types:
         raise BpfctlError(f"{printable(path, 4096)}: {error.strerror}") from error
     if source.data[: len(_ELF)] != _ELF:
         return Types(Btf.from_bytes(source.data, path=path, section=None, base=base), True)
-    from bpfctl.objfile.elf import Elf, read_file
+    from bpfctl.objfile.elf_section import section_contents
 
-    elf = Elf(read_file(path), path)
-    section = elf.find_section(".BTF")
-    if section is None:
+    contents = section_contents(source.data, ".BTF", path)
+    if contents is None:
         hint = "compile with -g, and strip with llvm-strip -g"
         raise NotFoundError(f"{printable(path, 4096)} has no section .BTF", hint=hint)
-    return Types(Btf.from_bytes(elf.section_data(section.index), path=path, base=base), False)
+    is_bpf = int.from_bytes(source.data[_MACHINE], _BYTE_ORDERS.get(source.data[5], "little")) == _EM_BPF
+    return Types(Btf.from_bytes(contents, path=path, base=base), not is_bpf)
 
 
 def of_id(number: int) -> Types:
