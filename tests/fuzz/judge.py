@@ -12,9 +12,10 @@ from pathlib import Path
 
 from btf_builder import BtfBuilder
 
+from bpfctl.btf.kinds import Kind
 from bpfctl.cli.obj_records import describe
 from bpfctl.errors import BpfctlError
-from bpfctl.kernel import syscall
+from bpfctl.kernel import kconfig, ksyms, syscall
 from bpfctl.loader import LoadRequest, Transaction, load
 from bpfctl.loader.kernel_types import KernelTypes
 from bpfctl.objfile import ObjectSpec, read_object
@@ -53,6 +54,9 @@ class AgreeableKernel(syscall.System):
     def mmap(self, fd: int, size: int, address: int) -> int:
         return address or 1 << 12
 
+    def perf_event_open(self, attr: bytearray, pid: int, cpu: int) -> int:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
     def munmap(self, address: int, size: int) -> None:
         pass
 
@@ -63,12 +67,14 @@ class AgreeableKernel(syscall.System):
 @contextmanager
 def agreeable_kernel() -> Iterator[None]:
     """System calls go nowhere inside of the block."""
-    before = syscall.system
+    before = syscall.system, ksyms.addresses, kconfig.config_values
     syscall.system = AgreeableKernel()
+    ksyms.addresses = lambda names: {name: [1] for name in names}
+    kconfig.config_values = lambda names: ("/proc/config.gz", dict.fromkeys(names, "y"))
     try:
         yield
     finally:
-        syscall.system = before
+        syscall.system, ksyms.addresses, kconfig.config_values = before
 
 
 def check(data: bytes) -> bool:
@@ -116,11 +122,12 @@ class _ObjectTypes(KernelTypes):
 
     @property
     def running(self) -> KernelTypes:
-        """With the struct_ops type that the samples have maps of."""
-        return _StructOpsTypes()
+        return _RunningTypes()
 
 
-class _StructOpsTypes(KernelTypes):
+class _RunningTypes(KernelTypes):
+    """With what the samples ask for: struct_ops types, kernel functions, a variable, attach targets."""
+
     def __init__(self) -> None:
         super().__init__()
         b = BtfBuilder()
@@ -129,6 +136,11 @@ class _StructOpsTypes(KernelTypes):
         members = [(name, function, 64 * n) for n, name in enumerate(functions)]
         ops = b.struct("tcp_congestion_ops", 64, [*members, ("flags", b.int(), 256), ("name", text, 288)])
         b.struct("bpf_struct_ops_tcp_congestion_ops", 128, [("data", ops, 512)])
+        proto = b.func_proto(0)
+        for name in ("bpf_rcu_read_lock", "bpf_rcu_read_unlock", "schedule", "bpf_iter_task"):
+            b.func(name, proto)
+        b.var("runqueues", b.struct("rq", 4))
+        b.add(Kind.TYPEDEF, "btf_trace_sched_switch", b.ptr(proto))
         self._vmlinux = b.btf()
         self._modules = []
 
