@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from warnings import warn as _python_warning
 
-from bpfctl.errors import AlreadyAttachedError, KernelError, printable
+from bpfctl.errors import AlreadyAttachedError, KernelError, NotFoundError, UsageError, printable
 from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.uapi import ProgramType
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import MapInfo, ProgramInfo
     from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction
+    from bpfctl.loader.export import Exporter
     from bpfctl.loader.live import Program
     from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
@@ -40,7 +41,8 @@ class ObjectSource(NamedTuple):
     ``section`` and ``program`` (a function name) choose one; with neither, iproute2's default section for
     the hook, or the only program that suits.  ``maps_abi`` (``iproute2``, ``libbpf``, ``samples``) decides
     where a legacy map definition can be read in two ways.  ``verbose`` shows the verifier's log on stderr.
-    ``settings`` are values for global variables.
+    ``settings`` are values for global variables.  ``export``: path of a unix socket, where another process
+    waits for the object's maps (tc filters and actions only).
     """
 
     path: str
@@ -49,6 +51,7 @@ class ObjectSource(NamedTuple):
     maps_abi: str | None = None
     verbose: bool = False
     settings: tuple[Setting, ...] = ()
+    export: str | None = None
 
 
 ProgramSource: TypeAlias = ObjectSource | Reference
@@ -151,12 +154,17 @@ def attach_filter(
     verb = {"add": tc.add, "replace": tc.replace, "change": tc.change}[how]
     ifindex = _index(request.device) if request.skip_sw else 0
     with Transaction() as transaction, ExitStack() as stack:
-        program = _open_source(source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex)
+        outbox = _Outbox(source, stack, warn)
+        program = _open_source(
+            source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex, outbox=outbox
+        )
         _pass_on(program.warnings, warn)
         before()
         request = request._replace(name=request.name or program.annotation)
         with transaction.step():
-            return verb(request, program.fd, transaction=transaction)
+            change = verb(request, program.fd, transaction=transaction)
+        outbox.send(program)
+        return change
 
 
 def attach_route(
@@ -166,12 +174,13 @@ def attach_route(
     how: str = "add",
     session: Session | None = None,
     warn: Warn = _python_warning,
+    before: Before = _nothing,
 ) -> None:
     """Put a route with programs in its tunnels: ``how`` is ``add``, ``append``, ``prepend``, ``replace``
     or ``change``, as in ip(8).
 
-    ``tunnels``: one for each of ``request.legs``, None for a leg without.  All or nothing, ``session`` and
-    ``warn`` as in :func:`attach_xdp`.
+    ``tunnels``: one for each of ``request.legs``, None for a leg without.  All or nothing, ``session``,
+    ``warn`` and ``before`` as in :func:`attach_xdp`.
     """
     from bpfctl.attach import route
     from bpfctl.loader import Transaction
@@ -180,6 +189,7 @@ def attach_route(
         encaps = [
             _open_tunnel(tunnel, transaction, stack, session, warn) if tunnel else None for tunnel in tunnels
         ]
+        before()
         with transaction.step():
             route.set_route(request, encaps, how, transaction=transaction)
 
@@ -204,6 +214,7 @@ def attach_nexthop(
     how: str = "add",
     session: Session | None = None,
     warn: Warn = _python_warning,
+    before: Before = _nothing,
 ) -> None:
     """Make a nexthop object with programs in its tunnel: ``how`` is ``add`` or ``replace``."""
     from bpfctl.attach import nexthop
@@ -211,6 +222,7 @@ def attach_nexthop(
 
     with Transaction() as transaction, ExitStack() as stack:
         encap = _open_tunnel(tunnel, transaction, stack, session, warn)
+        before()
         with transaction.step():
             nexthop.set_nexthop(request, encap, how, transaction=transaction)
 
@@ -234,7 +246,6 @@ def _open_tunnel(
 def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
     """``tunnel`` by names alone."""
     from bpfctl.attach.lwt import HOOK_TYPES, new_encap
-    from bpfctl.loader import Session
     from bpfctl.objfile.select import select_program
 
     named = []
@@ -242,8 +253,8 @@ def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
         if isinstance(source, Reference):
             name = _reference_annotation(source)
         else:
-            with Session() if session is None else nullcontext(session) as reader:
-                obj = reader.read(source.path, source.maps_abi)
+            with ExitStack() as stack:
+                obj, _ = _read(source, session, stack)
             chosen = select_program(obj, HOOK_TYPES[hook], section=source.section, program=source.program)
             name = _annotation(source.path, chosen.section)
         named.append((hook, -1, name))
@@ -255,6 +266,39 @@ def _index(device: str) -> int:
     from bpfctl.attach import xdp
 
     return xdp.list_interfaces(device)[0].ifindex
+
+
+def graft(
+    path: str,
+    source: ProgramSource,
+    *,
+    key: int | None = None,
+    program_type: int = ProgramType.SCHED_CLS,
+    session: Session | None = None,
+    warn: Warn = _python_warning,
+) -> int:
+    """Put a program into slot ``key`` of the program array pinned at ``path``; the slot.
+
+    Without ``key`` it is KEY of a section that is called ID/KEY.  ``path`` may begin with ``m:``.
+    """
+    from bpfctl.loader import Transaction
+    from bpfctl.loader.graft import PinnedArray
+    from bpfctl.objfile.sections import tail_call
+
+    with Transaction() as transaction, ExitStack() as stack:
+        array = stack.enter_context(PinnedArray(resolved(Reference("pinned", path)).value))
+        program = _open_source(source, program_type, transaction, stack, session)
+        _pass_on(program.warnings, warn)
+        if key is None:
+            called = tail_call(program.section)
+            if called is None:
+                raise UsageError(
+                    f"{array.shown}: which slot? Section {printable(program.section)!r} does not say it",
+                    hint="key N; or a section called ID/KEY",
+                )
+            key = called.key
+        array.put(key, program.fd, transaction)
+        return key
 
 
 # --- loading and pinning ---
@@ -572,6 +616,44 @@ class _OpenProgram(NamedTuple):
     annotation: str
     warnings: list[str]
     pinned_maps: Callable[[], frozenset[int]]  # kernel ids
+    loaded: LoadedObject | None = None
+    section: str = ""
+
+
+class _Outbox:
+    """Where the maps of a source go once its program is attached: ``export``, else $TC_BPF_UDS.
+
+    The connection is made first, so that a socket that nobody reads changes nothing; the maps go last, so
+    that whoever gets them knows that their program is attached.
+    """
+
+    def __init__(self, source: ProgramSource, stack: ExitStack, warn: Warn) -> None:
+        self._exporter: Exporter | None = None
+        self._asked = False
+        self._warn = warn
+        if isinstance(source, ObjectSource):
+            path = os.environ.get("TC_BPF_UDS") if source.export is None else source.export
+            if path is not None:
+                from bpfctl.loader.export import Exporter
+
+                self._asked = source.export is not None
+                self._exporter = stack.enter_context(Exporter(path))
+
+    def check(self, obj: ObjectSpec) -> None:
+        """An error, for $TC_BPF_UDS a warning, when ``obj`` has nothing to send."""
+        if self._exporter:
+            try:
+                self._exporter.check(obj)
+            except NotFoundError as error:
+                if self._asked:
+                    raise
+                self._warn(f"{error} (TC_BPF_UDS)")
+                self._exporter = None
+
+    def send(self, program: _OpenProgram) -> None:
+        """Send the maps, if that was asked for."""
+        if self._exporter and program.loaded:
+            self._exporter.send(program.loaded)
 
 
 def _open_source(
@@ -581,10 +663,12 @@ def _open_source(
     stack: ExitStack,
     session: Session | None,
     ifindex: int = 0,
+    outbox: _Outbox | None = None,
 ) -> _OpenProgram:
     """The program that ``source`` names, open as long as ``stack``.
 
-    ``ifindex``: the device to load for when the program is to be offloaded.
+    ``ifindex``: the device to load for when the program is to be offloaded.  ``outbox``: for what the hook
+    can export.
     """
     if isinstance(source, Reference):
         fd = stack.enter_context(open_program(resolved(source)))
@@ -592,8 +676,12 @@ def _open_source(
     from bpfctl.loader import LoadRequest
     from bpfctl.objfile.select import select_program
 
+    if source.export is not None and outbox is None:
+        raise UsageError("export: maps are handed over by tc filters and actions only")
     obj, session = _read(source, session, stack)
     chosen = select_program(obj, program_type, section=source.section, program=source.program)
+    if outbox:
+        outbox.check(obj)
     request = LoadRequest(
         (chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose, relaxed_maps=True
     )
@@ -604,6 +692,8 @@ def _open_source(
         _annotation(source.path, chosen.section),
         warnings,
         loaded.pinned_map_ids,
+        loaded,
+        chosen.section,
     )
 
 

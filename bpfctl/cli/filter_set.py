@@ -12,12 +12,12 @@ from bpfctl.errors import UsageError
 _USAGE = (
     "dev DEV { ingress | egress | root | parent CLASSID } [ pref N ] [ protocol P ] [ chain N ]\n"
     "    [ handle H ] bpf [ run ] { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ]\n"
-    "    [ set NAME=VALUE ]... [ verbose ]\n"
+    "    [ set NAME=VALUE ]... [ export SOCKET ] [ verbose ]\n"
     "    | pinned PATH | id N } [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ]"
 )
 _KEYWORDS = (
     "dev ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi set "
-    "verbose direct-action da classid flowid skip_hw skip_sw"
+    "export verbose direct-action da classid flowid skip_hw skip_sw"
 )
 
 

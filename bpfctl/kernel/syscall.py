@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 # bpf(2) has no libc wrapper; its number per machine (arch/*/syscalls).
 _BPF_NUMBERS = {
@@ -215,6 +217,44 @@ class System:
 
     def netlink_receive(self, fd: int, size: int) -> bytes:
         return os.read(fd, size)
+
+    # --- unix sockets ---
+
+    def unix_bind(self, path: str) -> int:
+        """A datagram socket (fd) at ``path``, whose file it makes."""
+        from bpfctl.kernel import unix
+
+        return unix.bind(path)
+
+    def unix_connect(self, path: str, patience: int) -> int:
+        """A datagram socket (fd) that sends to ``path``; a queue full for ``patience`` seconds is EAGAIN."""
+        from bpfctl.kernel import unix
+
+        return unix.connect(path, patience)
+
+    def send_descriptors(self, fd: int, data: bytes, descriptors: Sequence[int]) -> None:
+        """sendmsg(2): one datagram with SCM_RIGHTS."""
+        from bpfctl.kernel import unix
+
+        unix.send(fd, data, descriptors)
+
+    def receive_descriptors(self, fd: int, size: int, count: int) -> tuple[bytes, list[int], bool]:
+        """recvmsg(2): a datagram, its descriptors (at most ``count``), and whether that was all of it."""
+        from bpfctl.kernel import unix
+
+        return unix.receive(fd, size, count)
+
+    def wait_readable(self, fd: int, seconds: float | None) -> bool:
+        """select(2) for input; None waits for ever."""
+        import select
+
+        return bool(select.select([fd], [], [], seconds)[0])
+
+    # --- processes ---
+
+    def execute(self, words: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+        """execvpe(3): become another program."""
+        os.execvpe(words[0], list(words), dict(environment))
 
 
 system = System()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_USUAL = "/sys/kernel/tracing"
+USUAL = "/sys/kernel/tracing"
 
 
 def find_mount() -> str | None:
@@ -15,7 +15,7 @@ def find_mount() -> str | None:
             fields, _, tail = line.partition(" - ")
             if tail.startswith("tracefs "):
                 point = fields.split()[4]
-                if point == _USUAL:
+                if point == USUAL:
                     return point
                 found = found or point.encode("latin-1", "surrogateescape").decode("unicode_escape")
     return found

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import KernelError, NotFoundError, printable
 from bpfctl.kernel import bpf
-from bpfctl.kernel.fd import Fd
+from bpfctl.loader.graft import slot_restorer
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.maps import MAP_IN_MAP, MapMaker, check_definition, unknown_members
 from bpfctl.loader.object_btf import load_btf
@@ -20,7 +19,7 @@ from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
-from bpfctl.uapi import AttachType, Command, MapType, ProgramType
+from bpfctl.uapi import AttachType, MapType, ProgramType
 
 if TYPE_CHECKING:
     from bpfctl.loader.externs import Externs
@@ -138,7 +137,7 @@ def _load_once(
     _fit_struct_ops(loaded, request.programs, kernel)
     how = {spec.name: _program_request(spec, loaded, specs[0], request) for spec in specs}
     loaded.warnings += _member_warnings(loaded.spec)
-    loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec)
+    loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec, request)
     externs = _resolve_externs(loaded, kernel)
     core = kernel.relocator(loaded.spec) if kernel else None
     linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
@@ -203,7 +202,7 @@ def _array_entries(obj: ObjectSpec, array: MapSpec) -> list[tuple[int, str]]:
     return [(key, name) for key, name in entries] + by_section
 
 
-def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
+def _tail_call_warnings(obj: ObjectSpec, request: LoadRequest) -> list[str]:
     """What of the object's tail calls will not work, though everything loads."""
     arrays = _program_arrays(obj)
     ids = {array.id for array in arrays if array.origin is MapOrigin.LEGACY}
@@ -211,7 +210,7 @@ def _tail_call_warnings(obj: ObjectSpec) -> list[str]:
         f"{obj.path}: program {printable(program.name)} of section {printable(program.section)} is not "
         f"loaded: no program array of the object has id {program.tail_call.map_id}"
         for program in obj.programs.values()
-        if program.tail_call and program.tail_call.map_id not in ids
+        if program.tail_call and program.tail_call.map_id not in ids and program.name not in request.programs
     ]
     # The kernel empties an array when its last descriptor and pin are gone (prog_array_map_clear).
     emptied = [
@@ -375,7 +374,7 @@ def _fill_reused_arrays(loaded: LoadedObject, transaction: Transaction) -> None:
     for live in loaded.maps.values():
         if live.spec.map_type == MapType.PROG_ARRAY and live.reused:
             for key, name in _array_entries(loaded.spec, live.spec):
-                restore = _slot_restorer(live, key, transaction)
+                restore = slot_restorer(live.fd.number, key, transaction)
                 with transaction.step():
                     _put_program(loaded, live, key, loaded.program(name).fd.number)
                     transaction.undo(f"restore slot {key} of {live.spec.name}", restore)
@@ -392,21 +391,6 @@ def _put_program(loaded: LoadedObject, array: Map, key: int, fd: int) -> None:
             errno=error.errno or 0,
             hint=f"the array has {array.spec.max_entries} slots" if outside else None,
         ) from error
-
-
-def _slot_restorer(array: Map, key: int, transaction: Transaction) -> Callable[[], None]:
-    """A call that puts back what slot ``key`` holds now.
-
-    The transaction holds the old program open: the slot may have been its last user.
-    """
-    packed = struct.pack("=I", key)
-    own = transaction.hold(Fd(bpf.obj_get(array.pin_path) if array.pin_path else os.dup(array.fd.number)))
-    try:
-        program_id = struct.unpack("=I", bpf.map_lookup(own.number, packed, 4))[0]
-        old = transaction.hold(Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, program_id)))
-    except FileNotFoundError:
-        return lambda: bpf.map_delete(own.number, packed)
-    return lambda: bpf.map_update(own.number, packed, struct.pack("=I", old.number))
 
 
 def _pin_new(loaded: LoadedObject, transaction: Transaction) -> None:

@@ -40,6 +40,8 @@ SOURCE = Path(bpfctl.cli.__file__).parent
 # module with words in it -> objects whose commands take them
 WORDS = {
     "grammar/filter.py": ("filter",),
+    "exec_graft.py": ("exec",),
+    "exec_import.py": ("exec",),
     "grammar/encap.py": ("route",),
     "grammar/link.py": ("link",),
     "grammar/nexthop.py": ("nexthop",),

@@ -7,7 +7,9 @@ from runner import Cli
 
 from bpfctl.uapi import AttachType, ProgramType
 
-OBJECTS = "link, qdisc, filter, route, nexthop, prog, map, obj, bench, feature, btf, completion, version"
+OBJECTS = (
+    "link, qdisc, filter, route, nexthop, exec, prog, map, obj, bench, feature, btf, completion, version"
+)
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
 SPECS = "one of: obj FILE, pinned PATH, id N"
@@ -83,10 +85,11 @@ MISTAKES = [
         '"action": actions beside the program are not supported yet',
         "use direct-action",
     ),
+    ("filter add dev v0 bpf obj x.o export", f"{INCOMPLETE}: the path of a socket is missing", 'try "help"'),
     (
-        "filter add dev v0 bpf obj x.o export y",
-        "export: handing descriptors to another process is not supported yet",
-        None,
+        "filter add dev v0 bpf pinned /p export y",
+        "export: a loaded program's maps are not handed over",
+        "those of obj FILE are",
     ),
     (
         "filter add dev v0 bpf obj x.o obj y.o",
@@ -161,6 +164,19 @@ MISTAKES = [
     ("nexthop add id 0", "Illegal id: a number from 1 is wanted", None),
     ("nexthop add id 5 group 1", 'What is "group"?', "known here: id, encap, via, dev, onlink, proto"),
     ("nexthop del 5", 'What is "5"?', "known here: id N"),
+    # exec
+    ("exec", INCOMPLETE, "known here: bpf"),
+    ("exec bp", 'Command "bp" is unknown', "known here: bpf"),
+    ("exec bpf", INCOMPLETE, "known here: graft, import, debug, dbg"),
+    ("exec bpf graft", f"{INCOMPLETE}: MAP is missing", 'try "help"'),
+    (
+        "exec bpf graft m:x key one obj x.o",
+        f'Illegal key "one": a number from 0 to {2**32 - 1} is wanted',
+        None,
+    ),
+    ("exec bpf graft m:x key 1", f"{INCOMPLETE}: no program is named", SPECS),
+    ("exec bpf import", f"{INCOMPLETE}: SOCKET is missing", 'try "help"'),
+    ("exec bpf dbg now", 'What is "now"?', 'try "help"'),
     # references
     ("prog show 5", 'What is "5"?', "known here: id N, pinned PATH, name NAME, tag TAG"),
     ("prog show id x", 'Illegal id "x": a number from 1 is wanted', None),

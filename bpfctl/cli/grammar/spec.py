@@ -1,7 +1,8 @@
 """The BPF spec of iproute2's commands: which program is to be attached.
 
     SPEC := { object-file | obj } FILE OPTS | { object-pinned | pinned | fd } PATH OPTS | id N OPTS
-    OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]
+    OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...
+            [ export SOCKET ] [ verbose ]
 
 In iproute2 the order of OPTS is fixed; here any order does, unless the tokens are strict.  ``id``,
 ``program``, ``maps-abi`` and ``set`` (or ``--set``) are whole words, ``obj`` too; the others may be cut.
@@ -35,6 +36,8 @@ def parse_source(tokens: Tokens) -> ProgramSource:
         raise unknown(word, _MODES)
     # Section, program and verbose say nothing of a loaded program; iproute2 reads and ignores them.
     ignored = parse_options(tokens, ObjectSource(""))
+    if ignored.export is not None:
+        raise UsageError("export: a loaded program's maps are not handed over", hint="those of obj FILE are")
     if ignored.settings:
         raise UsageError("set: variables are set before a program is loaded", hint="this one is loaded")
     return source
@@ -69,7 +72,8 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
         elif tokens.take_prefix("verbose"):
             source = source._replace(verbose=True)
         elif matches(tokens.peek(), "export"):
-            raise UsageError("export: handing descriptors to another process is not supported yet")
+            tokens.next()
+            source = source._replace(export=tokens.value("the path of a socket"))
         else:
             break
     return source
@@ -77,10 +81,13 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
 
 def _comes_too_late(word: str, source: ObjectSource) -> bool:
     """Whether iproute2 would not take ``word`` for one of OPTS any more."""
+    at_the_end = source.export is not None or source.verbose
     if matches(word, "section"):
-        return bool(source.section is not None or source.program is not None or source.verbose)
+        return at_the_end or source.section is not None or source.program is not None
     if word == "program":
-        return source.program is not None or source.verbose
+        return at_the_end or source.program is not None
+    if matches(word, "export"):
+        return at_the_end
     return matches(word, "verbose") and source.verbose
 
 
