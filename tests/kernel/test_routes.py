@@ -354,7 +354,34 @@ def test_nexthop_replace_changes_its_routes(here: Here) -> None:
 
 # --- refusals ------------------------------------------------------------------------------------
 
+# Where ip(8) says "Failed to parse eBPF program: Operation not permitted" for each, we say why.
 MISTAKES = [
+    (
+        "add 10.9.1.0/24 encap bpf in obj DIR/verifier_reject.bpf.o sec xdp dev v0",
+        2,
+        "refused program ",
+        "verifier",
+    ),
+    ("add 10.9.1.0/24 encap bpf in obj DIR/lwt.bpf.c dev v0", 1, "lwt.bpf.c: not an ELF file", ""),
+    ("add 10.9.1.0/24 encap bpf in obj DIR/none.o dev v0", 1, "none.o: No such file or directory", ""),
+    (
+        "add 10.9.1.0/24 encap bpf in obj DIR/undefined_symbol.bpf.o sec classifier dev v0",
+        1,
+        "symbol defined_elsewhere",
+        "",
+    ),
+    (
+        "add 10.9.1.0/24 encap bpf in obj DIR/pin_custom.bpf.o sec classifier dev v0",
+        1,
+        "map custom has pinning 7",
+        "bpf_pinning",
+    ),
+    (
+        "add 10.9.1.0/24 encap bpf in obj DIR/xdp_pass.bpf.o dev v0",
+        1,
+        "no program of type lwt_in",
+        "xdp (xdp_pass)",
+    ),
     ("add 10.9.1.0/24 encap bpf out PIN dev v0", 2, "route 10.9.1.0/24: out: program ", "not lwt_out"),
     (
         "add fc00:5::1 encap seg6local action End.BPF endpoint PIN dev v0",
@@ -380,12 +407,16 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "status", "message", "more"), MISTAKES, ids=[m[0][:40] for m in MISTAKES])
+@pytest.mark.parametrize(
+    ("words", "status", "message", "more"), MISTAKES, ids=[m[0].replace("/", "-")[4:60] for m in MISTAKES]
+)
 def test_refusal(ns6: str, bpffs: Path, here: Here, words: str, status: int, message: str, more: str) -> None:
     """The cause is named, and nothing stays."""
     with load(ProgramType.LWT_IN, 0, "of_input") as program:
         bpf.obj_pin(program.number, str(bpffs / "pin"))
-    line = words.replace("OBJ", f"obj {BTF}").replace("PIN", f"pinned {bpffs}/pin")
+    line = (
+        words.replace("OBJ", f"obj {BTF}").replace("DIR", str(TESTDATA)).replace("PIN", f"pinned {bpffs}/pin")
+    )
     with netlab.inside(ns6):
         before = sorted(bpffs.rglob("*"))
         refused = here("route", *line.split(), status=status)
