@@ -47,6 +47,27 @@ demo: bytecode ## both object generations on one device, with real traffic (root
 test: bytecode check ## everything that CI runs: check, then all tests (kernel tests need root)
 	@$(BIN)/python -m pytest -q
 
+# Tests marked `kernels`, on other kernels: features are only probed, and BTF only written anew, where an
+# older kernel has refused something.  KERNEL_VM is a script of yours that runs a command on a kernel,
+#
+#     KERNEL_VM KERNEL DIR -- COMMAND [ARGUMENT ...]
+#
+# in a virtual machine that sees this machine's files at their paths and may write to DIR, as root, with
+# bpffs, cgroup2 and tracefs mounted, in DIR; it prints what the command prints and ends with its exit
+# status.  KERNEL is one of KERNELS, names that the script knows.
+KERNELS      ?= 5.10 6.1 6.12 latest
+KERNEL_TESTS := $(shell grep -l 'pytest.mark.kernels' tests/*/test_*.py)
+.PHONY: test-kernels
+
+test-kernels: bytecode ## the quick kernel tests in VMs of other kernels (KERNEL_VM=script)
+	@test -n "$(KERNEL_VM)" || { echo "usage: make test-kernels KERNEL_VM=script, see Makefile" >&2; exit 1; }
+	@failed=; for kernel in $(KERNELS); do \
+		echo "Linux $$kernel"; \
+		"$(KERNEL_VM)" $$kernel "$(CURDIR)" -- env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+			$(BIN)/python -m pytest -q -m kernels -p no:cacheprovider $(KERNEL_TESTS) \
+			|| failed="$$failed $$kernel"; \
+	done; test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
+
 # --- in the place of ip and tc ---------------------------------------------------------------
 
 # Not .venv/bin/bpfctl: a console script of an older pip imports re, half a bare interpreter.

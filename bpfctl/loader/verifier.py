@@ -33,6 +33,8 @@ _ADVICE = (
     ("invalid mem access 'map_value_or_null'", "test the result of the lookup against NULL first"),
     ("back-edge", "give the loop a bound that the verifier can see, or use bpf_loop()"),
     ("program is too large", "split the program with tail calls, or shorten its loops"),
+    ("invalid func ", "this kernel lacks the helper"),
+    ("cannot use helper", "the kernel forbids the helper to this program type"),
     ("unknown func", "this kernel lacks the helper, or forbids it to this program type"),
     (
         "CO-RE relocation ",

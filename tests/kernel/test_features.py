@@ -16,14 +16,13 @@ from bpfctl.kernel import probe_types
 from bpfctl.since import helper_since
 from bpfctl.uapi import ProgramType
 
-pytestmark = pytest.mark.kernels
-
 # What a configuration leaves out of some kernels, or a guard forbids.
 _OPTIONAL = {
     "lirc_mode2", "tracing", "ext", "lsm", "netfilter", "sched_act", "lwt_seg6local", "xskmap", "struct_ops",
 }  # fmt: skip
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("group", ["prog_types", "map_types", "attach_types"])
 def test_types_agree_with_the_release(group: str) -> None:
     wrong = []
@@ -34,6 +33,7 @@ def test_types_agree_with_the_release(group: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.kernels
 def test_helpers_agree_with_the_release() -> None:
     """Each helper that is there is no newer than the kernel; and some type has each that is not."""
     numbers = tuple(range(1, HELPER_COUNT))
@@ -94,6 +94,7 @@ def test_features_are_those_of_bpftool(requires: Requires, request: Any) -> None
     }
 
 
+@pytest.mark.kernels
 def test_text(run: Cli) -> None:
     lines = run("feature", "probe", "map_types", "misc", status=0).stdout.splitlines()
     assert lines[0].startswith("Linux ")
