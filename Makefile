@@ -64,7 +64,7 @@ test-kernels: bytecode ## the quick kernel tests in VMs of other kernels (KERNEL
 	@failed=; for kernel in $(KERNELS); do \
 		echo "Linux $$kernel"; \
 		"$(KERNEL_VM)" $$kernel "$(CURDIR)" -- env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
-			$(BIN)/python -m pytest -q -m kernels -p no:cacheprovider $(KERNEL_TESTS) \
+			$(BIN)/python -m pytest -q -m kernels --tb=short -p no:cacheprovider $(KERNEL_TESTS) \
 			|| failed="$$failed $$kernel"; \
 	done; test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
 

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from bpfctl.inventory.reference import Reference
     from bpfctl.loader import LoadedObject, LoadRequest, Transaction
     from bpfctl.loader import load as load_object
+    from bpfctl.loader.check import check as check_object
     from bpfctl.objfile import ObjectSpec, read_object
 
 # Name to "module:attribute": `import bpfctl` itself costs next to nothing.
@@ -104,6 +105,7 @@ _EXPORTS = {
     "add_qdisc": "attach.qdisc:add",
     "attach_filter": "api:attach_filter",
     "attach_xdp": "api:attach_xdp",
+    "check_object": "loader.check:check",
     "delete_filter": "attach.tc:delete",
     "delete_qdisc": "attach.qdisc:delete",
     "detach_xdp": "api:detach_xdp",
@@ -146,6 +148,7 @@ __all__ = [
     "add_qdisc",
     "attach_filter",
     "attach_xdp",
+    "check_object",
     "delete_filter",
     "delete_qdisc",
     "detach_xdp",

@@ -57,4 +57,9 @@ SEC("iter/task") int each_task(void *ctx)
 	return 0;
 }
 
+SEC("freplace/sum_once") int in_its_place(struct __sk_buff *skb)
+{
+	return 7;
+}
+
 LICENSE("GPL");

@@ -1,4 +1,4 @@
-"""``obj``: object files, without touching the kernel."""
+"""``obj``: object files; nothing is loaded to stay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ obj = Group(
     {
         "show": "bpfctl.cli.obj_show:show",
         "min-btf": "bpfctl.cli.obj_min_btf:min_btf",
+        "check": "bpfctl.cli.obj_check:check_",
     },
-    help="Object files: look inside, without touching the kernel.",
+    help="Object files: look inside, and ask whether they fit a kernel.",
 )

@@ -33,7 +33,7 @@ from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory import features, jited, profile, prog_run, records, xlated
 from bpfctl.kernel import syscall
-from bpfctl.loader import verdict
+from bpfctl.loader import check, verdict
 
 SOURCE = Path(bpfctl.cli.__file__).parent
 
@@ -49,6 +49,7 @@ WORDS = {
     "grammar/route.py": ("route",),
     "grammar/spec.py": ("link", "filter", "route"),
     "feature_probe.py": ("feature",),
+    "obj_check.py": ("obj",),
     "btf_dump.py": ("btf",),
     "btf_show.py": ("btf",),
     "grammar/element.py": ("map",),
@@ -92,6 +93,8 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-bench.8", "Report", "rows[].", bench_maps.Row),
     ("bpfctl-bench.8", "Report", "article[].", bench_maps.Verdict),
     ("bpfctl-bench.8", "Comparison", "", bench_compare.Change),
+    ("bpfctl-obj.8", "bpfctl obj check", "", check.Fit),
+    ("bpfctl-obj.8", "bpfctl obj check", "findings[].", check.Finding),
     ("bpfctl-feature.8", "", "", features.Features),
     ("bpfctl-feature.8", "", "prog_types[].", features.TypeFeature),
     ("bpfctl-feature.8", "", "helpers[].", features.HelperFeature),
@@ -227,7 +230,9 @@ def test_keys_of_a_record_are_in_the_manual(page: str, subsection: str, prefix: 
     assert documented == fields
 
 
-@pytest.mark.parametrize("module", [records, obj_records, features], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [records, obj_records, features, check], ids=lambda module: module.__name__
+)
 def test_no_record_is_left_out(module: types.ModuleType) -> None:
     defined = {
         member

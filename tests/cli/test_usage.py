@@ -24,7 +24,7 @@ MISTAKES = [
     ("\x1b[31m", r'Object "\x1b[31m" is unknown', f"known here: {OBJECTS}"),
     ("progs", 'Object "progs" is unknown', f"known here: {OBJECTS}"),
     ("pro", 'Object "pro" is unknown', f"known here: {OBJECTS}"),
-    ("obj", INCOMPLETE, "known here: show, min-btf"),
+    ("obj", INCOMPLETE, "known here: show, min-btf, check"),
     ("link add v0", 'Command "add" is unknown', "known here: set, show"),
     ("prog sho", 'Command "sho" is unknown', "known here: show, load, loadall, pin, dump, run, profile"),
     ("-x", 'Option "-x" is unknown, try "bpfctl -help"', None),

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import netlab
 import pytest
+from fixture_types import Requires
 from test_probe import release
 
 from bpfctl import attach_filter, attach_xdp
 from bpfctl.api import ObjectSource
 from bpfctl.attach import qdisc
 from bpfctl.attach.tc import INGRESS, FilterRequest
-from bpfctl.errors import VerifierError
+from bpfctl.errors import NotSupportedError, VerifierError
 from bpfctl.kernel import info
-from bpfctl.loader import LoadRequest, Transaction, load
+from bpfctl.loader import AttachTarget, LoadRequest, Transaction, load
 from bpfctl.loader.live import LoadedObject
 from bpfctl.objfile import read_object
 from bpfctl.uapi import ProgramType
@@ -105,12 +106,20 @@ HOOKS = {
     "with_cookie": ((5, 15), ProgramType.KPROBE),
     "on_tracepoint": ((4, 7), ProgramType.TRACEPOINT),
     "on_raw_tracepoint": ((4, 17), ProgramType.RAW_TRACEPOINT),
+    "on_typed_tracepoint": ((5, 5), ProgramType.TRACING),
+    "on_entry": ((5, 5), ProgramType.TRACING),
+    "on_exit": ((5, 5), ProgramType.TRACING),
+    "on_open": ((5, 7), ProgramType.LSM),
+    "each_task": ((5, 8), ProgramType.TRACING),
 }
+GUARDS = {"on_entry": "fentry", "on_exit": "fentry", "on_open": "lsm"}
 
 
 @pytest.mark.parametrize("program", HOOKS)
-def test_a_place_in_the_kernel(program: str) -> None:
+def test_a_place_in_the_kernel(program: str, requires: Requires) -> None:
     since, kind = HOOKS[program]
+    if program in GUARDS:
+        requires(GUARDS[program])
     if release() < since:
         with pytest.raises(VerifierError) as caught:
             loaded("hooks", program)
@@ -118,3 +127,17 @@ def test_a_place_in_the_kernel(program: str) -> None:
     else:
         with loaded("hooks", program) as live:
             assert info.prog_info(live.programs[program].fd.number).type == kind
+
+
+def test_a_place_that_is_not_there_is_named() -> None:
+    with pytest.raises(NotSupportedError, match="no function called no_such_function_in_any_kernel"):
+        loaded("hooks", "on_nothing")
+
+
+def test_a_function_of_another_program(requires: Requires) -> None:
+    requires("freplace")
+    with loaded("subprogs", "sum_once") as other, Transaction() as transaction:
+        target = AttachTarget("", other.program("sum_once").fd.number)
+        obj = read_object(str(TESTDATA / "hooks.bpf.o"))
+        with load(obj, LoadRequest(("in_its_place",), target=target), transaction) as live:
+            assert info.prog_info(live.program("in_its_place").fd.number).type == ProgramType.EXT
