@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, NotSupportedError, ObjectFileError, printable
+from bpfctl.insn import SLOT
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import ProgAttributes, VerifierLog
 from bpfctl.kernel.fd import Fd
@@ -17,7 +18,7 @@ from bpfctl.loader.explain import program_load_hint
 from bpfctl.loader.fallbacks import lesser_program
 from bpfctl.loader.live import LoadedObject, Program
 from bpfctl.objfile.spec import LinkedProgram, ProgramSpec
-from bpfctl.uapi import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, ProgramType, type_name
+from bpfctl.uapi import ProgramType, type_name
 
 _LOG_START = 1 << 16
 _LOG_MAX = (1 << 30) - 1  # UINT_MAX >> 2, kernel/bpf/log.c; before Linux 5.2 UINT_MAX >> 8
@@ -49,23 +50,31 @@ def patch_maps(
 ) -> bytes:
     """``linked.code`` with the fds of the live maps, and of its jump tables, in it.
 
-    Fields of a ld_imm64 pair: src_reg is the high nibble of byte 1, imm the words at 4 and 12.
+    The linker has written all but the fd, the imm of a pair's first slot; of a map whose data starts
+    somewhere else than at its first byte, also the imm of the second.
     """
     code = bytearray(linked.code)
+    places: dict[str, tuple[int, int]] = {}  # map -> fd, start of its data
+    words = memoryview(code).cast("i")
     for index, name, value_offset in linked.references:
-        at = index * 8
-        live = loaded.maps.get(name)
-        if jump_tables and name in jump_tables:
-            fd, start = jump_tables[name], 0
-        elif live:
-            fd, start = live.fd, live.data_offset
-        else:
-            raise _not_made(linked, name, loaded.spec.path)
-        kind = BPF_PSEUDO_MAP_FD if value_offset is None else BPF_PSEUDO_MAP_VALUE
-        code[at + 1] = code[at + 1] & 0x0F | kind << 4
-        struct.pack_into("=i", code, at + 4, fd.number)
-        struct.pack_into("=I", code, at + 12, (value_offset or 0) + start & 0xFFFFFFFF)
+        place = places.get(name)
+        if place is None:
+            place = places[name] = _place_of(linked, name, loaded, jump_tables or {})
+        words[index * 2 + 1] = place[0]
+        if place[1]:
+            struct.pack_into("=I", code, index * SLOT + 12, (value_offset or 0) + place[1] & 0xFFFFFFFF)
     return bytes(code)
+
+
+def _place_of(
+    linked: LinkedProgram, name: str, loaded: LoadedObject, jump_tables: Mapping[str, Fd]
+) -> tuple[int, int]:
+    if name in jump_tables:
+        return jump_tables[name].number, 0
+    live = loaded.maps.get(name)
+    if live is None:
+        raise _not_made(linked, name, loaded.spec.path)
+    return live.fd.number, live.data_offset
 
 
 def _not_made(linked: LinkedProgram, name: str, path: str) -> NotSupportedError:

@@ -312,9 +312,9 @@ class Elf:
                     )
                 entries += self._relocation_table(section)
             entries.sort()
-            for entry, following in pairwise(entries):
-                if entry.offset == following.offset:
-                    raise self.error("relocated twice", section=target, offset=entry.offset)
+            if len({entry[0] for entry in entries}) < len(entries):
+                twice = next(entry for entry, next_ in pairwise(entries) if entry[0] == next_[0])
+                raise self.error("relocated twice", section=target, offset=twice.offset)
             self._relocations[target] = entries
         return self._relocations[target]
 
@@ -326,24 +326,18 @@ class Elf:
         target = self.sections[section.info]
         limit = 0 if target.type in _WITHOUT_CONTENTS else target.size
         # r_info is one 64-bit word: symbol in the high half, type in the low one.
-        entries = [
-            RelocationEntry(offset, info & 0xFFFFFFFF, info >> 32)
-            for offset, info in struct.iter_unpack(self.prefix + "QQ", self.section_data(section.index))
-        ]
-        for number, entry in enumerate(entries):
-            if entry.symbol_index >= len(self.symbols):
-                raise self.error(
-                    f"relocation {number} names symbol {entry.symbol_index} of {len(self.symbols)}",
-                    section=section.index,
-                    offset=number * _RELOCATION_SIZE,
-                )
-            if entry.offset + 8 > limit:
-                raise self.error(
-                    f"relocation {number} at {entry.offset:#x} lies outside of its target of {limit} bytes",
-                    section=section.index,
-                    offset=number * _RELOCATION_SIZE,
-                )
-        return entries
+        words = struct.unpack(f"{self.prefix}{section.size // 8}Q", self.section_data(section.index))
+        offsets, infos = words[0::2], words[1::2]
+        if infos and max(infos) >> 32 >= len(self.symbols):
+            number = next(n for n, info in enumerate(infos) if info >> 32 >= len(self.symbols))
+            text = f"relocation {number} names symbol {infos[number] >> 32} of {len(self.symbols)}"
+            raise self.error(text, section=section.index, offset=number * _RELOCATION_SIZE)
+        if offsets and max(offsets) + 8 > limit:
+            number = next(n for n, offset in enumerate(offsets) if offset + 8 > limit)
+            text = f"relocation {number} at {offsets[number]:#x} lies outside of its target of {limit} bytes"
+            raise self.error(text, section=section.index, offset=number * _RELOCATION_SIZE)
+        types, symbols = [info & 0xFFFFFFFF for info in infos], [info >> 32 for info in infos]
+        return list(map(RelocationEntry._make, zip(offsets, types, symbols, strict=True)))
 
 
 _TARGET_HINT = "compile with clang -O2 -g -target bpf -c"

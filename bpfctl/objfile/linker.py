@@ -156,7 +156,7 @@ def _exception_callback(obj: ObjectSpec, main: FunctionSpec) -> FunctionSpec | N
     program with several tags, for which none is appended.
     """
     btf = obj.btf
-    if btf is None or _EXCEPTION_TAG.encode() not in obj._elf.data:
+    if btf is None or next(btf.strings_with(_EXCEPTION_TAG), None) is None:
         return None
     from bpfctl.btf.kinds import Kind, Linkage
 

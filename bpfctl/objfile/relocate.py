@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from bpfctl.errors import RelocationError, printable
 from bpfctl.insn import CALL, LD_IMM64, SLOT
@@ -46,8 +46,10 @@ from bpfctl.uapi import (
 )
 
 _IMM = {"<": Struct("<i"), ">": Struct(">i")}
-_SECOND_IMM = {"<": Struct("<iIi"), ">": Struct(">iIi")}  # from the first immediate to the second
+_PAIR = {"<": Struct("<BBhiIi"), ">": Struct(">BBhiIi")}  # both slots of a 64-bit load
 
+_Load: TypeAlias = tuple[int, int, int, int, int, int]  # the fields of _PAIR
+_IMM_FIELD = 3
 
 # Registers byte -> 1 where a 64-bit load with it names something by a number of the loading process.
 _OWN_NUMBERS = frozenset(range(1, 16)) - {BPF_PSEUDO_BTF_ID}
@@ -73,7 +75,7 @@ class Relocator:
         self._program = program
         self._elf = elf = obj._elf
         self._imm = _IMM[elf.prefix]
-        self._second_imm = _SECOND_IMM[elf.prefix]
+        self._pair = _PAIR[elf.prefix]
         self._is_little = elf.byte_order == "little"
         self._code = bytearray()
         self._functions = {(f.section_index, f.offset) for f in obj.functions}
@@ -146,39 +148,42 @@ class Relocator:
     # -- one method for each kind of reference ---------------------------------------------------------
 
     def _map(self, position: int, symbol: Symbol) -> None:
-        offset = symbol.value + self._load_immediate(position, symbol)
+        load = self._read_load(position, symbol)
+        offset = symbol.value + load[_IMM_FIELD]
         name = self._maps.get((symbol.section_index, offset))
         if name is None:
             section = self._elf.sections[symbol.section_index].name
             raise self._error(
                 f"points to {offset:#x} of section {section}, where no map starts", position, symbol
             )
-        self._write_load(position, BPF_PSEUDO_MAP_FD, 0)
+        self._write_load(position, load, BPF_PSEUDO_MAP_FD, 0)
         self.references.append(MapReference(position // SLOT, name, None))
 
     def _data(self, position: int, symbol: Symbol) -> None:
-        offset = symbol.value + self._load_immediate(position, symbol)
+        load = self._read_load(position, symbol)
+        offset = symbol.value + load[_IMM_FIELD]
         name, size = self._data_maps[symbol.section_index]
         if not 0 <= offset < size:
             raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
-        self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
+        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
         self.references.append(MapReference(position // SLOT, name, offset))
 
     def _arena_variable(self, position: int, symbol: Symbol) -> None:
         """An offset in the data of the arena; the loader knows where in the arena that is."""
-        offset = symbol.value + self._load_immediate(position, symbol)
+        load = self._read_load(position, symbol)
+        offset = symbol.value + load[_IMM_FIELD]
         assert self._arena is not None
         size = len(self._arena.data or b"")
         if not 0 <= offset <= size:  # the kernel lets a program name the end
             raise self._error(
                 f"points to byte {offset} of {ARENA_SECTION}, which has {size}", position, symbol
             )
-        self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
+        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
         self.references.append(MapReference(position // SLOT, self._arena.name, offset))
 
     def _jump_table(self, position: int, symbol: Symbol) -> None:
         """A table belongs to the function that uses it; all of that function's uses share one map."""
-        self._load_immediate(position, symbol)
+        load = self._read_load(position, symbol)
         name = f"{JUMP_TABLES_SECTION}+{symbol.value:#x}"
         try:
             targets = read_jump_table(self._elf, symbol, self._function, self._base // SLOT)
@@ -186,7 +191,7 @@ class Relocator:
             raise self._error(str(error), position, symbol) from None
         if self.jump_tables.setdefault(name, targets) != targets:
             raise self._error("is a table that another function uses too", position, symbol)
-        self._write_load(position, BPF_PSEUDO_MAP_VALUE, 0)
+        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, 0)
         self.references.append(MapReference(position // SLOT, name, 0))
 
     def _subprogram(self, position: int, symbol: Symbol) -> None:
@@ -196,8 +201,9 @@ class Relocator:
                 raise self._error("is called as if it were a helper", position, symbol)
             (imm,) = self._imm.unpack_from(code, position + 4)
         else:
-            imm = self._load_immediate(position, symbol)
-            self._write_load(position, BPF_PSEUDO_FUNC, 0)
+            load = self._read_load(position, symbol)
+            imm = load[_IMM_FIELD]
+            self._write_load(position, load, BPF_PSEUDO_FUNC, 0)
         place = _target(symbol, code[position] == CALL, imm)
         if place not in self._functions:
             section = self._elf.sections[symbol.section_index].name
@@ -215,13 +221,14 @@ class Relocator:
         is_call = self._code[position] == CALL
         if is_call and extern.kind != "kfunc":
             raise self._error("is called, and is no function", position, symbol)
-        addend = 0 if is_call else self._load_immediate(position, symbol)
-        if extern.kind == "kconfig":
+        load = None if is_call else self._read_load(position, symbol)
+        addend = load[_IMM_FIELD] if load else 0
+        if load and extern.kind == "kconfig":
             if not 0 <= addend < extern.value.size:
                 text = f"is used at byte {addend}, and has {extern.value.size}"
                 raise self._error(text, position, symbol)
             offset = extern.value.offset + addend
-            self._write_load(position, BPF_PSEUDO_MAP_VALUE, offset)
+            self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
             self.references.append(MapReference(position // SLOT, KCONFIG, offset))
         elif addend:
             raise self._error(f"is used at byte {addend}; only its start has a name", position, symbol)
@@ -233,10 +240,9 @@ class Relocator:
     def _add_local_calls(self, entries: list[RelocationEntry]) -> None:
         """Calls inside one section: the assembler knew the distance and left no relocation."""
         function, code = self._function, self._code
-        relocated = {entry.offset for entry in entries}
         for position in _find_calls(code, self._base, self._elf.prefix):
             offset = position - self._base + function.offset
-            if offset in relocated:
+            if _is_relocated(entries, offset):
                 continue
             (imm,) = self._imm.unpack_from(code, position + 4)
             place = (function.section_index, offset + (imm + 1) * SLOT)
@@ -251,28 +257,25 @@ class Relocator:
         index = marks.find(1)
         while index >= 0:
             offset = index * SLOT + self._function.offset
-            if code[index * SLOT] == LD_IMM64:
-                found = bisect_left(entries, (offset,))
-                if found == len(entries) or entries[found].offset != offset:
-                    message = "loads a map, map value or function by number, without a relocation"
-                    raise self._error(message, self._base + index * SLOT)
+            if code[index * SLOT] == LD_IMM64 and not _is_relocated(entries, offset):
+                message = "loads a map, map value or function by number, without a relocation"
+                raise self._error(message, self._base + index * SLOT)
             index = marks.find(1, index + 1)
 
     # -- bytes -----------------------------------------------------------------------------------------
 
-    def _load_immediate(self, position: int, symbol: Symbol) -> int:
-        """The addend that a 64-bit load carries; an error if the instruction is something else."""
+    def _read_load(self, position: int, symbol: Symbol) -> _Load:
+        """The fields of a 64-bit load; an error if the instruction is something else."""
         code = self._code
         if code[position] != LD_IMM64 or position + 2 * SLOT > len(code) or code[position + SLOT]:
             raise self._error("is used by an instruction that is no 64-bit load", position, symbol)
-        return self._imm.unpack_from(code, position + 4)[0]  # type: ignore[no-any-return]
+        return self._pair.unpack_from(code, position)
 
-    def _write_load(self, position: int, source: int, second: int) -> None:
-        registers = self._code[position + 1]
-        self._code[position + 1] = (
-            registers & 0x0F | source << 4 if self._is_little else registers & 0xF0 | source
-        )
-        self._second_imm.pack_into(self._code, position + 4, 0, 0, second)
+    def _write_load(self, position: int, load: _Load, source: int, second: int) -> None:
+        """``load`` again, of ``source``, with 0 and ``second`` as its immediates."""
+        operation, registers, offset, _, following, _ = load
+        registers = registers & 0x0F | source << 4 if self._is_little else registers & 0xF0 | source
+        self._pair.pack_into(self._code, position, operation, registers, offset, 0, following, second)
 
     def _source(self, position: int) -> int:
         registers = self._code[position + 1]
@@ -318,6 +321,11 @@ def _map_places(obj: ObjectSpec) -> tuple[dict[Place, str], dict[int, tuple[str,
         else:
             defined[section.index, spec.offset] = name
     return defined, data
+
+
+def _is_relocated(entries: list[RelocationEntry], offset: int) -> bool:
+    found = bisect_left(entries, (offset,))
+    return found < len(entries) and entries[found].offset == offset
 
 
 def _entries_of(elf: Elf, function: FunctionSpec) -> list[RelocationEntry]:
