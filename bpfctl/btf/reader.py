@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -61,7 +61,7 @@ class Parts(NamedTuple):
 
     byte_order: str
     words: memoryview
-    starts: list[int]
+    starts: Sequence[int]
     types_start: int
     strings_start: int
     strings_end: int
@@ -76,10 +76,10 @@ class _Header(NamedTuple):
     layout: tuple[int, int]
 
 
-def read_parts(data: bytes | mmap, *, split: bool, fail: Fail) -> Parts:
+def read_parts(data: bytes | mmap, *, split: bool, fail: Fail, starts: Sequence[int] | None = None) -> Parts:
     """Bounds of ``data`` and the place of each type; raises what ``fail`` makes of anything malformed.
 
-    ``split``: a base holds the empty string and the first ids.
+    ``split``: a base holds the empty string and the first ids.  ``starts``: the places, where they are known.
     """
     header = _read_header(data, fail)
     start, end = header.strings
@@ -90,9 +90,10 @@ def read_parts(data: bytes | mmap, *, split: bool, fail: Fail) -> Parts:
     if start < end and not split and data[start] != 0:
         raise fail("the string section does not start with the empty string", start)
     words = native_words(data[slice(*header.types)], header.byte_order)
-    records = dict(RECORD_WORDS)
-    _add_layout(records, data[slice(*header.layout)], header, fail)
-    starts = _walk(words, records, header.types[0], fail)
+    if starts is None:
+        records = dict(RECORD_WORDS)
+        _add_layout(records, data[slice(*header.layout)], header, fail)
+        starts = _walk(words, records, header.types[0], fail)
     return Parts(header.byte_order, words, starts, header.types[0], start, end)
 
 

@@ -6,7 +6,7 @@ chain of references is followed for a bounded number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from bpfctl.errors import BtfError
 
 if TYPE_CHECKING:
     from mmap import mmap
+
+    from bpfctl.btf.index import Index
 
 POINTER_SIZE = 8  # bytes; of the BPF machine, whatever the host
 
@@ -70,7 +72,7 @@ class Btf:
         self._parts = parts
         self._first_id = len(base) if base else 1
         self._first_string = base.strings_size if base else 0
-        self._name_offsets: list[int] | None = None
+        self._name_offsets: Sequence[int] | None = None
         self._kinds: bytes | None = None  # a byte for each own type
         self._members: dict[int, tuple[Member, ...]] = {}
         self.base = base
@@ -86,17 +88,27 @@ class Btf:
         path: str = "",
         section: str | None = ".BTF",
         base: Btf | None = None,
+        index: Index | None = None,
     ) -> Btf:
         """Index ``data`` (kept, not copied); ``base`` is vmlinux's BTF for a module's split BTF.
 
-        Raises BtfError with ``path``, ``section`` and the byte offset in ``data``.
+        ``index``: that of ``data`` from an earlier time.  Raises BtfError with ``path``, ``section`` and the
+        byte offset in ``data``.
         """
 
         def fail(message: str, offset: int) -> BtfError:
             return BtfError(message, path=path, section=section, offset=offset)
 
-        parts = read_parts(data, split=base is not None, fail=fail)
-        return cls(data, parts, path=path, section=section, base=base)
+        parts = read_parts(data, split=base is not None, fail=fail, starts=index.starts if index else None)
+        btf = cls(data, parts, path=path, section=section, base=base)
+        btf._name_offsets = index.names if index else None
+        return btf
+
+    def packed_index(self) -> bytes:
+        """The index of the own types as bytes, see ``index``."""
+        from bpfctl.btf.index import pack
+
+        return pack(self._parts.starts, self.name_offsets())
 
     def __len__(self) -> int:
         """Number of types, void and the base's included: ids are 0 ... len - 1."""
@@ -205,7 +217,7 @@ class Btf:
     def _string_offset(self, at: int) -> int:
         return at - self._parts.strings_start + self._first_string
 
-    def name_offsets(self) -> list[int]:
+    def name_offsets(self) -> Sequence[int]:
         """The string offset of the name of each own type, from ``first_id``; 0 for the anonymous."""
         if self._name_offsets is None:
             words = self._parts.words
@@ -411,7 +423,7 @@ class Btf:
         return BtfError(message, path=self.path, section=self.section)
 
 
-def _positions(numbers: list[int], wanted: int) -> Iterator[int]:
+def _positions(numbers: Sequence[int], wanted: int) -> Iterator[int]:
     """Every index at which ``wanted`` stands in ``numbers``."""
     at = -1
     while True:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from bpfctl.btf.index import key_of, unpack
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BpfctlError, BtfError, KernelError, NotSupportedError, errno_text, printable
-from bpfctl.kernel import bpf, info, kernel_btf
+from bpfctl.kernel import bpf, info, kernel_btf, saved_index
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.core import CoreRelocator
 from bpfctl.objfile.spec import ObjectSpec
@@ -19,6 +20,8 @@ from bpfctl.uapi import Command
 
 if TYPE_CHECKING:
     from bpfctl.loader.externs import Externs
+
+_LARGE = 10_000  # types: fewer are sooner walked over than found on disk
 
 
 class KernelTypes:
@@ -63,7 +66,10 @@ class KernelTypes:
         """
         if self._vmlinux is None:
             source = self._open()
-            self._vmlinux = Btf.from_bytes(source.data, path=source.name, section=None)
+            if self.path is None:
+                self._vmlinux = _indexed(source)
+            else:
+                self._vmlinux = Btf.from_bytes(source.data, path=source.name, section=None)
         return self._vmlinux
 
     def modules(self) -> list[Btf]:
@@ -203,3 +209,14 @@ class _Module:
         self.source = source
         self.types: Btf | None = None
         self.is_read = False
+
+
+def _indexed(source: kernel_btf.BtfSource) -> Btf:
+    """The running kernel's types, by the index of an earlier command where there is one."""
+    name = f"btf-{key_of(source.data)}"
+    saved = saved_index.read(name)
+    index = unpack(saved) if saved else None
+    btf = Btf.from_bytes(source.data, path=source.name, section=None, index=index)
+    if index is None and len(btf) > _LARGE:
+        saved_index.write(name, btf.packed_index())
+    return btf
