@@ -37,6 +37,7 @@ Where a change goes:
   arenas, jump tables                     objfile/ and loader/: arena.py, jump_tables.py
   a hook                                  attach/, its messages in kernel/rtnl_*.py
   what show and dump know                 inventory/
+  elements of maps                        inventory/ batch.py, typed.py, textforms.py; loader/restore.py
   a benchmark                             bench/, generated programs that the kernel times
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py

@@ -14,9 +14,9 @@ from bpfctl.inventory.records import MapInfo
 
 @words_command("show", "[ id N | pinned PATH | name NAME ]", "id pinned name")
 def show(app: App, words: list[str]) -> None:
-    """Show maps, or the one named; for that one also where it is pinned.
+    """Show maps, or the one named; for that one also where it is pinned, its programs and how full it is.
 
-    With -d also where each is pinned and which processes hold it.
+    With -d also where each is pinned, the programs that use it and the processes that hold it.
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
@@ -35,8 +35,11 @@ def _text(record: MapInfo) -> str:
     sizes = f"key {record.bytes_key}B  value {record.bytes_value}B  max_entries {record.max_entries}"
     sizes += f"  memlock {record.bytes_memlock}B"
     sizes += f"  map_extra {record.map_extra:#x}" if record.map_extra else ""
+    sizes += f"  entries {record.entries}" if record.entries is not None else ""
     sizes += "  frozen" if record.frozen else ""
+    sizes += f"  owner_prog_type {record.owner_prog_type}" if record.owner_prog_type else ""
     lines = [first, sizes] + ([f"btf_id {record.btf_id}"] if record.btf_id else [])
+    lines += [f"prog_ids {','.join(map(str, record.prog_ids))}"] if record.prog_ids else []
     return "\n\t".join(lines + holder_lines(record))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from bpfctl.errors import KernelError, NotFoundError
 from bpfctl.inventory import holders, names
@@ -21,7 +22,10 @@ from bpfctl.inventory.reference import (
     open_program,
 )
 from bpfctl.kernel import info
+from bpfctl.kernel.fd import Fd
 from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
+
+_COUNTED = 1 << 16  # a map of more entries is not counted
 
 
 def list_programs(*, pins: bool = False, processes: bool = False) -> Iterator[ProgramInfo]:
@@ -43,9 +47,11 @@ def list_maps(*, pins: bool = False, processes: bool = False) -> Iterator[MapInf
     """Every map, by rising id; otherwise as :func:`list_programs`."""
     pinned = holders.pins_by_id("map") if pins else None
     held = holders.processes_by_id("map") if processes else None
+    users = _programs_by_map() if pins else None
     for fd in iter_open(MAP):
         record = map_info(fd.number)
         yield record._replace(
+            prog_ids=None if users is None else tuple(users.get(record.id, ())),
             pinned=None if pinned is None else tuple(pinned.get(record.id, ())),
             pids=None if held is None else tuple(held.get(record.id, ())),
         )
@@ -98,11 +104,46 @@ def find_program(reference: Reference, *, processes: bool = False) -> ProgramInf
 
 
 def find_map(reference: Reference, *, processes: bool = False) -> MapInfo:
-    """The map that ``reference`` names, with its pins.  Raises as :func:`open_map`."""
+    """The map that ``reference`` names, with its pins, its programs where this process may list them, and the
+    number of its elements where they are few.  Raises as :func:`open_map`.
+    """
     with open_map(reference) as fd:
         record = map_info(fd.number)
+        record = record._replace(entries=_entries(fd, record))
+    with suppress(KernelError):
+        record = record._replace(prog_ids=tuple(_programs_by_map().get(record.id, ())))
     pids = tuple(holders.processes_by_id("map").get(record.id, ())) if processes else None
     return record._replace(pinned=tuple(holders.pins_by_id("map").get(record.id, ())), pids=pids)
+
+
+def _programs_by_map() -> dict[int, list[int]]:
+    """Ids of programs by the id of each map that they use."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for fd in iter_open(PROGRAM):
+        try:
+            facts = info.prog_info(fd.number)
+        except OSError as error:
+            raise KernelError("cannot read a program's info", errno=error.errno or 0) from error
+        for number in facts.map_ids:
+            found[number].append(facts.id)
+    return found
+
+
+def _entries(fd: Fd, record: MapInfo) -> int | None:
+    """How many elements there are: every slot of an array, of other maps those that are counted quickly."""
+    from bpfctl.inventory import maptypes
+    from bpfctl.inventory.batch import Bulk
+    from bpfctl.inventory.elements import OpenMap
+
+    target = OpenMap(fd)  # which the caller closes
+    if target.map_type in maptypes.FIXED:
+        return record.max_entries
+    if target.map_type not in maptypes.BY_BUCKET or record.max_entries > _COUNTED:
+        return None
+    try:
+        return sum(block.count for block in Bulk(target).blocks())
+    except KernelError:
+        return None
 
 
 def find_program_quietly(reference: Reference) -> ProgramInfo | None:
@@ -171,7 +212,12 @@ def map_info(fd: int) -> MapInfo:
         btf_id=facts.btf_id,
         map_extra=facts.map_extra,
         ifindex=facts.ifindex,
+        owner_prog_type=_owner(more.get("owner_prog_type")),
     )
+
+
+def _owner(number: str | None) -> str | None:
+    return None if number is None else type_name(ProgramType, int(number))
 
 
 def _unix_time(since_boot: int) -> int:

@@ -58,6 +58,9 @@ class MapInfo(NamedTuple):
     btf_id: int
     map_extra: int
     ifindex: int
+    owner_prog_type: str | None = None  # of a program array: the programs that it takes
+    entries: int | None = None  # elements that are in it now; None where counting takes long
+    prog_ids: tuple[int, ...] | None = None  # programs that use it
     pinned: tuple[str, ...] | None = None
     pids: tuple[Process, ...] | None = None
 

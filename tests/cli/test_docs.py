@@ -31,7 +31,7 @@ from bpfctl.cli.command import Command, Group
 from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
-from bpfctl.inventory import features, jited, profile, prog_run, records, xlated
+from bpfctl.inventory import features, jited, profile, prog_run, records, variables, xlated
 from bpfctl.kernel import syscall
 from bpfctl.loader import check, verdict
 
@@ -57,6 +57,8 @@ WORDS = {
     "map_dump.py": ("map",),
     "map_load.py": ("map",),
     "map_save.py": ("map",),
+    "map_compare.py": ("map",),
+    "map_globals.py": ("map",),
     "grammar/load.py": ("prog",),
     "prog_dump.py": ("prog",),
     "prog_profile.py": ("prog",),
@@ -76,6 +78,7 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Profiles", "", profile.Profile),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
+    ("bpfctl-map.8", "bpfctl map globals", "", variables.Variable),
     ("bpfctl-btf.8", "", "", records.BtfInfo),
     ("bpfctl-btf.8", "", "pids[].", records.Process),
     ("bpfctl-obj.8", "", "", obj_records.ObjectRecord),
@@ -213,7 +216,7 @@ def _kind(annotation: Any) -> str:
         annotation = options[0]
     if typing.get_origin(annotation) is tuple:
         return _kind(typing.get_args(annotation)[0]) + "s"
-    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    names = {Any: "any", bool: "boolean", int: "integer", float: "number", str: "string"}
     return names.get(annotation, "object")
 
 
