@@ -14,7 +14,7 @@ How it is built (an import may only go down):
 
                     cli                    words -> verbs -> records; text, JSON, exit status
                      |
-                    api                    load, then attach: all or nothing
+                    api                    load, then attach: all or nothing; with api_routes, sources
             /        |        \\
        loader      attach     inventory    verbs: may use both columns below
           |           \\         /
@@ -59,17 +59,23 @@ if TYPE_CHECKING:
         ObjectSource,
         Target,
         attach_filter,
+        attach_route,
         attach_xdp,
+        delete_route,
         detach_xdp,
+        graft,
         load_program,
         load_programs,
         pin_map,
         pin_program,
         try_programs,
     )
+    from bpfctl.attach.address import Prefix
     from bpfctl.attach.qdisc import add as add_qdisc
     from bpfctl.attach.qdisc import delete as delete_qdisc
     from bpfctl.attach.qdisc import show as list_qdiscs
+    from bpfctl.attach.route import Leg, RouteRequest
+    from bpfctl.attach.route import show as list_routes
     from bpfctl.attach.tc import EGRESS, INGRESS, FilterRequest
     from bpfctl.attach.tc import delete as delete_filter
     from bpfctl.attach.tc import show as list_filters
@@ -93,30 +99,38 @@ _EXPORTS = {
     "Features": "inventory.features:Features",
     "FilterRequest": "attach.tc:FilterRequest",
     "LoadOptions": "api:LoadOptions",
+    "Leg": "attach.route:Leg",
     "LoadRequest": "loader:LoadRequest",
     "LoadedObject": "loader:LoadedObject",
     "MapChoice": "api:MapChoice",
     "MapInfo": "inventory.records:MapInfo",
     "ObjectSource": "api:ObjectSource",
     "ObjectSpec": "objfile:ObjectSpec",
+    "Prefix": "attach.address:Prefix",
     "ProgramInfo": "inventory.records:ProgramInfo",
     "Reference": "inventory.reference:Reference",
     "Target": "api:Target",
+    "RouteRequest": "attach.route:RouteRequest",
     "Transaction": "loader:Transaction",
+    "Tunnel": "api:Tunnel",
     "add_qdisc": "attach.qdisc:add",
     "attach_filter": "api:attach_filter",
+    "attach_route": "api:attach_route",
     "attach_xdp": "api:attach_xdp",
     "check_object": "loader.check:check",
     "delete_filter": "attach.tc:delete",
     "delete_qdisc": "attach.qdisc:delete",
+    "delete_route": "api:delete_route",
     "detach_xdp": "api:detach_xdp",
     "find_map": "inventory.listing:find_map",
     "find_program": "inventory.listing:find_program",
+    "graft": "api:graft",
     "list_filters": "attach.tc:show",
     "list_interfaces": "attach.xdp:list_interfaces",
     "list_maps": "inventory.listing:list_maps",
     "list_programs": "inventory.listing:list_programs",
     "list_qdiscs": "attach.qdisc:show",
+    "list_routes": "attach.route:show",
     "load_object": "loader:load",
     "load_program": "api:load_program",
     "load_programs": "api:load_programs",
@@ -134,6 +148,7 @@ __all__ = [
     "BpfctlError",
     "Features",
     "FilterRequest",
+    "Leg",
     "LoadOptions",
     "LoadRequest",
     "LoadedObject",
@@ -141,25 +156,32 @@ __all__ = [
     "MapInfo",
     "ObjectSource",
     "ObjectSpec",
+    "Prefix",
     "ProgramInfo",
     "Reference",
+    "RouteRequest",
     "Target",
     "Transaction",
+    "Tunnel",
     "__version__",
     "add_qdisc",
     "attach_filter",
+    "attach_route",
     "attach_xdp",
     "check_object",
     "delete_filter",
     "delete_qdisc",
+    "delete_route",
     "detach_xdp",
     "find_map",
     "find_program",
+    "graft",
     "list_filters",
     "list_interfaces",
     "list_maps",
     "list_programs",
     "list_qdiscs",
+    "list_routes",
     "load_object",
     "load_program",
     "load_programs",

@@ -7,73 +7,41 @@ A program to attach is named by a :class:`ObjectSource` (load it from an object 
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 from warnings import warn as _python_warning
 
-from bpfctl.errors import AlreadyAttachedError, KernelError, NotFoundError, UsageError, printable
+from bpfctl.api_routes import Tunnel as Tunnel
+from bpfctl.api_routes import attach_nexthop as attach_nexthop
+from bpfctl.api_routes import attach_route as attach_route
+from bpfctl.api_routes import delete_route as delete_route
+from bpfctl.errors import AlreadyAttachedError, KernelError, UsageError, printable
 from bpfctl.inventory.reference import Reference, open_map, open_program
+from bpfctl.sources import (
+    Before,
+    OpenProgram,
+    Outbox,
+    Warn,
+    nothing,
+    open_source,
+    pass_on,
+    read_source,
+)
+from bpfctl.sources import ObjectSource as ObjectSource
+from bpfctl.sources import ProgramSource as ProgramSource
+from bpfctl.sources import resolved as resolved
 from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:
-    from bpfctl.attach.lwt import Encap
-    from bpfctl.attach.nexthop import NexthopRequest
-    from bpfctl.attach.route import RouteRequest, RouteState
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import MapInfo, ProgramInfo
     from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction
-    from bpfctl.loader.export import Exporter
     from bpfctl.loader.live import Program
     from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
-    from bpfctl.objfile.spec import ProgramSpec, Setting
-
-_ANNOTATION_BYTES = 255  # CLS_BPF_NAME_LEN less its NUL (net/sched/cls_bpf.c)
-
-
-class ObjectSource(NamedTuple):
-    """A program in an object file, to be loaded.
-
-    ``section`` and ``program`` (a function name) choose one; with neither, iproute2's default section for
-    the hook, or the only program that suits.  ``maps_abi`` (``iproute2``, ``libbpf``, ``samples``) decides
-    where a legacy map definition can be read in two ways.  ``verbose`` shows the verifier's log on stderr.
-    ``settings`` are values for global variables.  ``export``: path of a unix socket, where another process
-    waits for the object's maps (tc filters and actions only).
-    """
-
-    path: str
-    section: str | None = None
-    program: str | None = None
-    maps_abi: str | None = None
-    verbose: bool = False
-    settings: tuple[Setting, ...] = ()
-    export: str | None = None
-
-
-ProgramSource: TypeAlias = ObjectSource | Reference
-
-
-class Tunnel(NamedTuple):
-    """What runs in the lightweight tunnel of one way of a route: (hook, program) pairs.
-
-    Hooks are ``in``, ``out`` and ``xmit``, or alone ``endpoint``, which is seg6local's End.BPF.
-    ``headroom``: bytes that ``xmit`` may put in front of a packet, at most 256; 0 is none.
-    """
-
-    programs: tuple[tuple[str, ProgramSource], ...]
-    headroom: int = 0
-
-
-Warn: TypeAlias = Callable[[str], object]
-Before: TypeAlias = Callable[[], object]
-
-
-def _nothing() -> None:
-    pass
+    from bpfctl.objfile.spec import ProgramSpec
 
 
 # --- hooks ---
@@ -87,7 +55,7 @@ def attach_xdp(
     force: bool = False,
     session: Session | None = None,
     warn: Warn = _python_warning,
-    before: Before = _nothing,
+    before: Before = nothing,
 ) -> XdpChange:
     """Attach an XDP program to ``device``; whatever was made for it is gone again if that fails.
 
@@ -102,8 +70,8 @@ def attach_xdp(
     slot = xdp.XdpMode(mode)
     ifindex = _index(device) if slot is xdp.XdpMode.OFFLOAD else 0
     with Transaction() as transaction, ExitStack() as stack:
-        program = _open_source(source, ProgramType.XDP, transaction, stack, session, ifindex)
-        _pass_on(program.warnings, warn)
+        program = open_source(source, ProgramType.XDP, transaction, stack, session, ifindex)
+        pass_on(program.warnings, warn)
         before()
         try:
             with transaction.step():
@@ -115,7 +83,7 @@ def attach_xdp(
             return twin
 
 
-def _attached_twin(device: str, slot: XdpMode, program: _OpenProgram) -> XdpChange | None:
+def _attached_twin(device: str, slot: XdpMode, program: OpenProgram) -> XdpChange | None:
     """What is attached already, if it is the program that this command would attach."""
     from bpfctl.attach import xdp
     from bpfctl.inventory.twin import is_twin
@@ -141,7 +109,7 @@ def attach_filter(
     how: str = "add",
     session: Session | None = None,
     warn: Warn = _python_warning,
-    before: Before = _nothing,
+    before: Before = nothing,
 ) -> FilterChange:
     """Put a program into a cls_bpf filter: ``how`` is ``add``, ``replace`` or ``change``, as in tc(8).
 
@@ -154,111 +122,17 @@ def attach_filter(
     verb = {"add": tc.add, "replace": tc.replace, "change": tc.change}[how]
     ifindex = _index(request.device) if request.skip_sw else 0
     with Transaction() as transaction, ExitStack() as stack:
-        outbox = _Outbox(source, stack, warn)
-        program = _open_source(
+        outbox = Outbox(source, stack, warn)
+        program = open_source(
             source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex, outbox=outbox
         )
-        _pass_on(program.warnings, warn)
+        pass_on(program.warnings, warn)
         before()
         request = request._replace(name=request.name or program.annotation)
         with transaction.step():
             change = verb(request, program.fd, transaction=transaction)
         outbox.send(program)
         return change
-
-
-def attach_route(
-    request: RouteRequest,
-    tunnels: Sequence[Tunnel | None],
-    *,
-    how: str = "add",
-    session: Session | None = None,
-    warn: Warn = _python_warning,
-    before: Before = _nothing,
-) -> None:
-    """Put a route with programs in its tunnels: ``how`` is ``add``, ``append``, ``prepend``, ``replace``
-    or ``change``, as in ip(8).
-
-    ``tunnels``: one for each of ``request.legs``, None for a leg without.  All or nothing, ``session``,
-    ``warn`` and ``before`` as in :func:`attach_xdp`.
-    """
-    from bpfctl.attach import route
-    from bpfctl.loader import Transaction
-
-    with Transaction() as transaction, ExitStack() as stack:
-        encaps = [
-            _open_tunnel(tunnel, transaction, stack, session, warn) if tunnel else None for tunnel in tunnels
-        ]
-        before()
-        with transaction.step():
-            route.set_route(request, encaps, how, transaction=transaction)
-
-
-def delete_route(
-    request: RouteRequest, tunnels: Sequence[Tunnel | None] = (), *, session: Session | None = None
-) -> RouteState:
-    """Delete the one route with programs that fits ``request``; nothing is loaded.
-
-    ``tunnels`` are compared by what the kernel shows of a program, which is where it came from.
-    """
-    from bpfctl.attach import route
-
-    encaps = [_named_tunnel(tunnel, session) if tunnel else None for tunnel in tunnels]
-    return route.delete(request, encaps)
-
-
-def attach_nexthop(
-    request: NexthopRequest,
-    tunnel: Tunnel,
-    *,
-    how: str = "add",
-    session: Session | None = None,
-    warn: Warn = _python_warning,
-    before: Before = _nothing,
-) -> None:
-    """Make a nexthop object with programs in its tunnel: ``how`` is ``add`` or ``replace``."""
-    from bpfctl.attach import nexthop
-    from bpfctl.loader import Transaction
-
-    with Transaction() as transaction, ExitStack() as stack:
-        encap = _open_tunnel(tunnel, transaction, stack, session, warn)
-        before()
-        with transaction.step():
-            nexthop.set_nexthop(request, encap, how, transaction=transaction)
-
-
-def _open_tunnel(
-    tunnel: Tunnel, transaction: Transaction, stack: ExitStack, session: Session | None, warn: Warn
-) -> Encap:
-    """The programs of ``tunnel``, open as long as ``stack``."""
-    from bpfctl.attach.lwt import HOOK_TYPES, new_encap
-
-    opened = []
-    for hook, source in tunnel.programs:
-        # A session closes what it loaded before when it loads again.
-        shared = session if len(tunnel.programs) == 1 else None
-        program = _open_source(source, HOOK_TYPES[hook], transaction, stack, shared)
-        _pass_on(program.warnings, warn)
-        opened.append((hook, program.fd, program.annotation))
-    return new_encap(opened, tunnel.headroom)
-
-
-def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
-    """``tunnel`` by names alone."""
-    from bpfctl.attach.lwt import HOOK_TYPES, new_encap
-    from bpfctl.objfile.select import select_program
-
-    named = []
-    for hook, source in tunnel.programs:
-        if isinstance(source, Reference):
-            name = _reference_annotation(source)
-        else:
-            with ExitStack() as stack:
-                obj, _ = _read(source, session, stack)
-            chosen = select_program(obj, HOOK_TYPES[hook], section=source.section, program=source.program)
-            name = _annotation(source.path, chosen.section)
-        named.append((hook, -1, name))
-    return new_encap(named, tunnel.headroom)
 
 
 def _index(device: str) -> int:
@@ -287,8 +161,8 @@ def graft(
 
     with Transaction() as transaction, ExitStack() as stack:
         array = stack.enter_context(PinnedArray(resolved(Reference("pinned", path)).value))
-        program = _open_source(source, program_type, transaction, stack, session)
-        _pass_on(program.warnings, warn)
+        program = open_source(source, program_type, transaction, stack, session)
+        pass_on(program.warnings, warn)
         if key is None:
             called = tail_call(program.section)
             if called is None:
@@ -358,7 +232,7 @@ def load_program(
 
     options = options or LoadOptions()
     with ExitStack() as stack:
-        obj, session = _read(source, session, stack)
+        obj, session = read_source(source, session, stack)
         chosen = _choose(obj, source, options)
         if options.autoattach:
             _check_attachable(obj, [chosen.name], options)
@@ -387,7 +261,7 @@ def load_programs(
 
     options = options or LoadOptions()
     with ExitStack() as stack:
-        obj, session = _read(source, session, stack)
+        obj, session = read_source(source, session, stack)
         names = default_programs(obj, options.program_type)
         if options.autoattach:
             by_name = [name for name in names if not _is_in_table(obj.programs[name])]
@@ -432,7 +306,7 @@ def try_programs(
 
     options = options or LoadOptions()
     with ExitStack() as stack:
-        obj, session = _read(source, session, stack)
+        obj, session = read_source(source, session, stack)
         names = loadable_programs(obj, options.program_type)
         if one or source.section is not None or source.program is not None:
             names = [_choose(obj, source, options).name]
@@ -441,15 +315,6 @@ def try_programs(
         if kernel:
             stack.callback(kernel.close)
         return list(verdicts(obj, names, request, kernel))
-
-
-def _read(source: ObjectSource, session: Session | None, stack: ExitStack) -> tuple[ObjectSpec, Session]:
-    """The object of ``source``, and the session to load it in: the one given, else one of its own."""
-    if session is None:
-        from bpfctl.loader import Session
-
-        session = stack.enter_context(Session())
-    return session.read(source.path, source.maps_abi, source.settings), session
 
 
 def _choose(obj: ObjectSpec, source: ObjectSource, options: LoadOptions) -> ProgramSpec:
@@ -482,7 +347,7 @@ def _load(
             pin_maps=None if options.pin_maps is None else new_pin_path(options.pin_maps, transaction),
         )
         loaded = session.load(obj, request, transaction)
-    _pass_on([f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings, warn)
+    pass_on([f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings, warn)
     return loaded
 
 
@@ -587,15 +452,6 @@ def interface_index(device: str) -> int:
     return _index(device)
 
 
-def resolved(reference: Reference) -> Reference:
-    """``reference`` with a pinned path ``m:REST`` spelled out."""
-    if reference.by != "pinned" or not reference.value.startswith("m:"):
-        return reference
-    from bpfctl.loader.pins import resolve_pin_path
-
-    return reference._replace(value=resolve_pin_path(reference.value))
-
-
 def _pin(fd: int, path: str, transaction: Transaction) -> str:
     from bpfctl.loader.pins import new_pin_path, pin
 
@@ -604,111 +460,3 @@ def _pin(fd: int, path: str, transaction: Transaction) -> str:
         what = f"cannot pin to {printable(path, 4096)}"
         raise KernelError(what, call="BPF_OBJ_PIN", errno=errno.EEXIST, hint="another name, or rm it first")
     return path
-
-
-# --- one program, from wherever it comes ---
-
-
-class _OpenProgram(NamedTuple):
-    """A program ready to be attached, and what its hook is told of where it comes from."""
-
-    fd: int
-    annotation: str
-    warnings: list[str]
-    pinned_maps: Callable[[], frozenset[int]]  # kernel ids
-    loaded: LoadedObject | None = None
-    section: str = ""
-
-
-class _Outbox:
-    """Where the maps of a source go once its program is attached: ``export``, else $TC_BPF_UDS.
-
-    The connection is made first, so that a socket that nobody reads changes nothing; the maps go last, so
-    that whoever gets them knows that their program is attached.
-    """
-
-    def __init__(self, source: ProgramSource, stack: ExitStack, warn: Warn) -> None:
-        self._exporter: Exporter | None = None
-        self._asked = False
-        self._warn = warn
-        if isinstance(source, ObjectSource):
-            path = os.environ.get("TC_BPF_UDS") if source.export is None else source.export
-            if path is not None:
-                from bpfctl.loader.export import Exporter
-
-                self._asked = source.export is not None
-                self._exporter = stack.enter_context(Exporter(path))
-
-    def check(self, obj: ObjectSpec) -> None:
-        """An error, for $TC_BPF_UDS a warning, when ``obj`` has nothing to send."""
-        if self._exporter:
-            try:
-                self._exporter.check(obj)
-            except NotFoundError as error:
-                if self._asked:
-                    raise
-                self._warn(f"{error} (TC_BPF_UDS)")
-                self._exporter = None
-
-    def send(self, program: _OpenProgram) -> None:
-        """Send the maps, if that was asked for."""
-        if self._exporter and program.loaded:
-            self._exporter.send(program.loaded)
-
-
-def _open_source(
-    source: ProgramSource,
-    program_type: int | None,
-    transaction: Transaction,
-    stack: ExitStack,
-    session: Session | None,
-    ifindex: int = 0,
-    outbox: _Outbox | None = None,
-) -> _OpenProgram:
-    """The program that ``source`` names, open as long as ``stack``.
-
-    ``ifindex``: the device to load for when the program is to be offloaded.  ``outbox``: for what the hook
-    can export.
-    """
-    if isinstance(source, Reference):
-        fd = stack.enter_context(open_program(resolved(source)))
-        return _OpenProgram(fd.number, _reference_annotation(source), [], frozenset)
-    from bpfctl.loader import LoadRequest
-    from bpfctl.objfile.select import select_program
-
-    if source.export is not None and outbox is None:
-        raise UsageError("export: maps are handed over by tc filters and actions only")
-    obj, session = _read(source, session, stack)
-    chosen = select_program(obj, program_type, section=source.section, program=source.program)
-    if outbox:
-        outbox.check(obj)
-    request = LoadRequest(
-        (chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose, relaxed_maps=True
-    )
-    loaded = session.load(obj, request, transaction)
-    warnings = [f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings
-    return _OpenProgram(
-        loaded.program(chosen.name).fd.number,
-        _annotation(source.path, chosen.section),
-        warnings,
-        loaded.pinned_map_ids,
-        loaded,
-        chosen.section,
-    )
-
-
-def _annotation(path: str, part: str) -> str:
-    """``x.o:[classifier]``, as iproute2 has it; cut to what the kernel takes."""
-    text = f"{os.path.basename(path)}:[{part}]".encode("utf-8", "surrogateescape")
-    return text[:_ANNOTATION_BYTES].decode("utf-8", "ignore")
-
-
-def _reference_annotation(reference: Reference) -> str:
-    if reference.by == "pinned":
-        return _annotation(reference.value, "*fsobj")
-    return _annotation(reference.by, reference.value)
-
-
-def _pass_on(warnings: list[str], warn: Warn) -> None:
-    for warning in warnings:
-        warn(warning)

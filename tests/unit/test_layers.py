@@ -3,6 +3,7 @@
 ```
                  cli
                  api                      what `import bpfctl` offers
+         api_routes   sources               parts of it
    loader      attach      inventory        verbs
       |           \\            /
    objfile             kernel               left: bytes in, values out     right: the running system
@@ -43,7 +44,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loader": LEFT | {"kernel", "inventory"},
     "attach": LEFT | {"kernel", "inventory", "loader"},
     "bench": LEFT | {"kernel"},
-    "api": LEFT | VERBS | {"version"},
+    "sources": LEFT | VERBS,
+    "api_routes": LEFT | VERBS | {"sources"},
+    "api": LEFT | VERBS | {"api_routes", "sources", "version"},
     "cli": LEFT | VERBS | {"api", "version"},
     "__init__": LEFT | VERBS | {"api", "version"},
     "__main__": {"cli"},
