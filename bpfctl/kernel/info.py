@@ -5,6 +5,7 @@ Field names are those of ``struct bpf_prog_info`` and its siblings (include/uapi
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import NamedTuple
 
@@ -140,10 +141,16 @@ class BtfInfo(NamedTuple):
 
 
 def btf_info(fd: int) -> BtfInfo:
-    """Info of the BTF object ``fd``."""
+    """Info of the BTF object ``fd``; kernels whose modules have no BTF (before 5.11) know no names of it."""
     name = bytearray(_BTF_NAME_LEN)
     info = bytearray(_BTF.pack(0, 0, 0, address(name), len(name), 0))
-    bpf.obj_get_info(fd, info)
+    try:
+        bpf.obj_get_info(fd, info)
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        info = bytearray(_BTF.size)
+        bpf.obj_get_info(fd, info)
     _, size, number, _, _, kernel_btf = _BTF.unpack(info)
     return BtfInfo(number, size, _text(bytes(name)), bool(kernel_btf))
 

@@ -41,7 +41,10 @@ PROGRAM_TYPES = {
     "freplace": (ProgramType.EXT, AttachType(0)),
     "lsm": (ProgramType.LSM, AttachType.LSM_MAC),
 }
-PROBED = {feature.name: feature for feature in (probe.PERF_LINK, probe.KPROBE_MULTI, probe.UPROBE_MULTI)}
+PROBED = {
+    feature.name: feature
+    for feature in (probe.ARG_CTX, probe.KPROBE_MULTI, probe.PERF_LINK, probe.UPROBE_MULTI)
+}
 TOOLS = {"bpftool", "clang-19", "ip", "strace", "tc"}
 ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | set(PROBED) | TOOLS
 SKIP_PREFIX = "this machine lacks "

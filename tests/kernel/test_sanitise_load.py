@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from btf_builder import everything
+from fixture_types import Requires
 
 from bpfctl.btf.sanitise import features, sanitised
 from bpfctl.kernel import bpf, info, probe
@@ -56,7 +57,11 @@ def test_objects_load_their_types() -> None:
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_context_tags_that_a_kernel_need_not_know(monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+def test_context_tags_that_a_kernel_need_not_know(
+    monkeypatch: pytest.MonkeyPatch, requires: Requires, missing: bool
+) -> None:
+    if not missing:
+        requires("arg_ctx")
     monkeypatch.setattr(probe.ARG_CTX, "missing", lambda: missing)
     obj = read_object(str(OBJECTS[0].with_name("context_tag.bpf.o")))
     with Transaction() as transaction:

@@ -15,7 +15,7 @@ from test_load_order import ScriptedKernel, load_and_close
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
-from bpfctl.kernel import bpf, probe, syscall
+from bpfctl.kernel import bpf, info, probe, syscall
 from bpfctl.loader import fallbacks
 from bpfctl.loader.object_btf import load_btf
 from bpfctl.uapi import Command, MapFlag
@@ -173,3 +173,18 @@ def test_records_that_are_longer_than_it_knows(monkeypatch: pytest.MonkeyPatch) 
     wanted = bpf.ProgAttributes(1, bytes(16), "GPL", func_info=struct.pack("=6I", 0, 1, 7, 5, 2, 0))
     assert bpf.prog_load(wanted._replace(func_info_size=12)) == 1000
     assert seen == [struct.pack("=6I", 0, 1, 7, 5, 2, 0), struct.pack("=6I", 0, 1, 0, 5, 2, 0)]
+
+
+def test_btf_has_no_name_before_modules_have_btf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses a longer struct bpf_btf_info whose end is not zero."""
+
+    class Nameless(syscall.System):
+        def bpf(self, command: int, attr: bytearray) -> int:
+            _, length, address = struct.unpack("=2IQ", attr)
+            if any(ctypes.string_at(address, length)[16:]):
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+            ctypes.memmove(address, struct.pack("=Q2I", 0, 300, 7), 16)
+            return 0
+
+    monkeypatch.setattr(syscall, "system", Nameless())
+    assert info.btf_info(3) == info.BtfInfo(7, 300, "", False)
