@@ -3,6 +3,6 @@
 #include "hooks.h"
 
 COUNTS("uprobe.multi/libc.so.6:getpp?d", on_getppid_multi, SLOT_UPROBE_MULTI)
-COUNTS("kprobe.multi/__x64_sys_getpp*", on_getppid_kernel_multi, SLOT_KPROBE_MULTI)
+COUNTS("kprobe.multi/__x64_sys_getprio*", on_getpriority_multi, SLOT_KPROBE_MULTI)
 
 LICENSE("Dual BSD/GPL");

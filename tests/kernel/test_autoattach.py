@@ -47,6 +47,10 @@ def getppid(_: Path) -> None:
     os.getppid()
 
 
+def getpriority(_: Path) -> None:
+    os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def read(pin: Path) -> None:
     if pin.exists():
         pin.read_bytes()
@@ -70,11 +74,11 @@ HOOKS = [
     Hook("hooks_multi", "on_getppid_multi", 4, getppid, ("uprobe_multi",)),
     Hook("hooks_kprobe", "on_getppid_kernel", 5, getppid, ("kprobes", "perf_link")),
     Hook("hooks_kprobe", "after_getppid_kernel", 6, getppid, ("kprobes", "perf_link")),
-    Hook("hooks_multi", "on_getppid_kernel_multi", 7, getppid, ("kprobes", "kprobe_multi")),
+    Hook("hooks_multi", "on_getpriority_multi", 7, getpriority, ("kprobes", "kprobe_multi")),
     Hook("hooks_kprobe", "on_getppid_syscall", 8, getppid, ("kprobes", "perf_link")),
     Hook("hooks_tracing", "on_exec_btf", 9, execute),
-    Hook("hooks_tracing", "on_getppid_entry", 10, getppid, ("fentry",)),
-    Hook("hooks_tracing", "on_getppid_exit", 11, getppid, ("fentry",)),
+    Hook("hooks_tracing", "on_getpriority_entry", 10, getpriority, ("fentry",)),
+    Hook("hooks_tracing", "on_getpriority_exit", 11, getpriority, ("fentry",)),
     Hook("hooks_tracing", "on_creds", 12, execute, ("lsm",)),
     Hook("hooks_tracing", "on_task", 13, read),
 ]
@@ -125,10 +129,8 @@ def test_all_programs_of_an_object(bpffs: Path, run: Cli, requires: Requires) ->
 def test_a_function_of_another_program(bpffs: Path, run: Cli, requires: Requires) -> None:
     requires("freplace")
     run("prog", "load", obj("subprogs"), bpffs / "sum", "program", "sum_up", status=0)
-    words = ("program", "replaces", "target", "pinned", bpffs / "sum", "function", "bounded")
-    record = json.loads(
-        run("-j", "prog", "load", obj("targets"), bpffs / "p", *words, "autoattach", status=0).stdout
-    )
+    words = ("target", "pinned", bpffs / "sum", "autoattach")
+    record = json.loads(run("-j", "prog", "load", obj("replacement"), bpffs / "p", *words, status=0).stdout)
     assert (record["type"], record["pinned"]) == ("ext", [str(bpffs / "p")])
 
 
@@ -163,8 +165,7 @@ def test_what_a_section_cannot_say(
 
 
 def test_a_replacement_of_nothing(bpffs: Path, run: Cli) -> None:
-    words = ("program", "replaces", "autoattach")
-    done = run("prog", "load", obj("targets"), bpffs / "p", *words, status=1)
+    done = run("prog", "load", obj("replacement"), bpffs / "p", "autoattach", status=1)
     assert "replaces a function of another program, and nothing says of which" in done.stderr
     assert done.stderr.endswith("Hint: say which: target id N, or target pinned PATH\n")
 

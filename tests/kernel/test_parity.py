@@ -26,6 +26,7 @@ pytestmark = pytest.mark.kernel
 OBJECTS = sorted(TESTDATA.glob("*.bpf.o"))
 # Objects that neither tool is meant to load: broken on purpose, or for another machine.
 BROKEN = {"verifier_reject", "no_license", "undefined_symbol", "core_missing", "externs", "targets", "hooks"}
+BROKEN |= {"replacement"}  # of nothing
 # Loaded here, and why bpftool does not: another rule of libbpf's in each.
 PEER_REFUSES = {
     "percpu_variables": "Debian's is older than section .percpu",
