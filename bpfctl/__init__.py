@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         MapChoice,
         ObjectSource,
         Target,
+        Tunnel,
         attach_filter,
         attach_route,
         attach_xdp,

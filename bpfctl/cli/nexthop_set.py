@@ -6,11 +6,9 @@ from typing import Any
 
 from bpfctl import api
 from bpfctl.attach import nexthop
-from bpfctl.attach.nexthop import NexthopState
 from bpfctl.cli import routetext
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar import rtnames
 from bpfctl.cli.grammar.nexthop import parse_id, parse_nexthop
 from bpfctl.errors import UsageError
 
@@ -54,18 +52,8 @@ def show(app: App, words: list[str]) -> None:
     """Show the nexthop objects that run programs."""
     number = parse_id(words) if words else 0
     states = [state for state in nexthop.show() if number in (0, state.nexthop.id)]
-    app.output.records((_record(app, state) for state in states), _text)
-
-
-def _record(app: App, state: NexthopState) -> dict[str, Any]:
-    """The fields of ``ip -j nexthop``, in its order."""
-    found = state.nexthop
-    record: dict[str, Any] = {"id": found.id} | routetext.encap_record(found.hop.encap)
-    record |= routetext.gateway_record(found.hop, found.family)
-    record |= {"dev": state.device, "scope": rtnames.name_of(found.scope, rtnames.SCOPES, "rt_scopes")}
-    if found.protocol or app.options.details:
-        record["protocol"] = rtnames.name_of(found.protocol, rtnames.PROTOCOLS, "rt_protos")
-    return record | {"flags": routetext.flag_words(found.hop.flags)}
+    records = (routetext.nexthop_record(state, app.options.details) for state in states)
+    app.output.records(records, _text)
 
 
 def _text(record: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bpfctl.attach import route
+from bpfctl.attach import nexthop, route
 from bpfctl.attach.address import Prefix, prefix_text
+from bpfctl.attach.nexthop import NexthopState
 from bpfctl.attach.route import UNICAST, Route, RouteState
 from bpfctl.cli import routetext
 from bpfctl.cli.app import App
@@ -30,7 +31,9 @@ def show(app: App, words: list[str]) -> None:
     chosen = parse_selection(words)
     family = chosen.prefix.family if chosen.prefix else 0
     states = [state for state in route.show(family, chosen.table) if _is_chosen(state, chosen)]
-    app.output.records((_record(app, chosen, state) for state in states), _text)
+    details = app.options.details and any(state.route.nexthop_id for state in states)
+    nexthops = {state.nexthop.id: state for state in nexthop.show()} if details else {}
+    app.output.records((_record(app, chosen, state, nexthops) for state in states), _text)
 
 
 def _is_chosen(state: RouteState, chosen: RouteSelection) -> bool:
@@ -49,7 +52,9 @@ def _prefix(found: Route) -> Prefix:
     return Prefix(found.family, found.destination, found.length)
 
 
-def _record(app: App, chosen: RouteSelection, state: RouteState) -> dict[str, Any]:
+def _record(
+    app: App, chosen: RouteSelection, state: RouteState, nexthops: dict[int, NexthopState]
+) -> dict[str, Any]:
     """The fields of ``ip -j route``, in its order."""
     found, details = state.route, app.options.details
     single = found.nexthops[0] if len(found.nexthops) == 1 else None
@@ -68,7 +73,10 @@ def _record(app: App, chosen: RouteSelection, state: RouteState) -> dict[str, An
             record["dev"] = state.devices.get(single.ifindex, f"if{single.ifindex}")
     if not chosen.table and (found.table != _MAIN or details):
         record["table"] = rtnames.name_of(found.table, rtnames.TABLES, "rt_tables")
-    return record | _more(found, chosen, details) | _nexthops(state)
+    record |= _more(found, chosen, details) | _nexthops(state)
+    if found.nexthop_id in nexthops:
+        record["nh_info"] = routetext.nexthop_record(nexthops[found.nexthop_id], details)
+    return record
 
 
 def _more(found: Route, chosen: RouteSelection, details: bool) -> dict[str, Any]:

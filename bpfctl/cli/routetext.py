@@ -7,6 +7,8 @@ from typing import Any
 
 from bpfctl.attach.address import AF_INET, address_text, family_of
 from bpfctl.attach.lwt import SEG6LOCAL, Encap, Nexthop
+from bpfctl.attach.nexthop import NexthopState
+from bpfctl.cli.grammar import rtnames
 
 # RTNH_F_* and RTM_F_* in the order in which ip(8) prints them.
 _FLAGS = (
@@ -45,6 +47,17 @@ def gateway_record(hop: Nexthop, family: int) -> dict[str, Any]:
     return {"via": {"family": "inet" if family_of(hop.gateway) == AF_INET else "inet6", "host": text}}
 
 
+def nexthop_record(state: NexthopState, details: bool) -> dict[str, Any]:
+    """The fields of ``ip -j nexthop``, in its order."""
+    found = state.nexthop
+    record: dict[str, Any] = {"id": found.id} | encap_record(found.hop.encap)
+    record |= gateway_record(found.hop, found.family)
+    record |= {"dev": state.device, "scope": rtnames.name_of(found.scope, rtnames.SCOPES, "rt_scopes")}
+    if found.protocol or details:
+        record["protocol"] = rtnames.name_of(found.protocol, rtnames.PROTOCOLS, "rt_protos")
+    return record | {"flags": flag_words(found.hop.flags)}
+
+
 def flag_words(flags: int) -> list[str]:
     return [word for bit, word in _FLAGS if flags & bit]
 
@@ -74,6 +87,8 @@ def words(record: dict[str, Any]) -> Iterator[str]:
                 yield f"{name} lock {number}" if name in locked else f"{name} {number}"
         elif key == "locked":
             pass  # said beside each metric
+        elif key == "nh_info":
+            yield "\n\tnh_info " + " ".join(words(value))
         elif key == "nexthops":
             yield from ("\n\tnexthop " + " ".join(words(leg)) for leg in value)
         else:
