@@ -24,6 +24,13 @@ class Options(NamedTuple):
     force: bool = False
     batch: str | None = None
     netns: str | None = None
+    ipv4: bool = False
+    ipv6: bool = False
+
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6 if one of them was asked for, else 0."""
+        return 10 if self.ipv6 else 2 if self.ipv4 else 0
 
 
 class App:

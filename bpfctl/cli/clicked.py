@@ -24,6 +24,8 @@ _OPTIONS = (
     click.Option(["--json", "-j"], help="Print JSON.", **_FLAG),
     click.Option(["--pretty", "-p"], help="Indent JSON.", **_FLAG),
     click.Option(["--netns", "-n"], metavar="NETNS", help="Work in network namespace NETNS."),
+    click.Option(["-4", "ipv4"], help="Routes of IPv4.", **_FLAG),
+    click.Option(["-6", "ipv6"], help="Routes of IPv6.", **_FLAG),
     click.Option(["--version", "-V"], help="Print the version.", **_FLAG),
 )
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

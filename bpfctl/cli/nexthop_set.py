@@ -24,6 +24,8 @@ _KEYWORDS = (
 
 def _set(app: App, words: list[str], how: str) -> None:
     request, tunnel = parse_nexthop(words)
+    if not request.gateway:
+        request = request._replace(family=app.options.family)
     if tunnel is None:
         raise UsageError("a nexthop without encap runs no program", hint=f"`ip nexthop {how}` does that")
     api.attach_nexthop(request, tunnel, how=how, session=app.session, warn=app.warn)

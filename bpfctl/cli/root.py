@@ -25,6 +25,8 @@ _WORDS = (
     ("batch", "batch"),
     ("netns", "netns"),
     ("json", "json"),
+    ("4", "ipv4"),
+    ("6", "ipv6"),
 )
 _WITH_VALUE = ("batch", "netns")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar.route import parse_route
+from bpfctl.cli.grammar.route import in_family, parse_route
 from bpfctl.errors import UsageError
 
 _USAGE = (
@@ -23,7 +23,7 @@ _KEYWORDS = (
 
 
 def _set(app: App, words: list[str], how: str) -> None:
-    command = parse_route(words)
+    command = in_family(parse_route(words), app.options.family)
     if not any(command.tunnels):
         raise UsageError("a route without encap runs no program", hint=f"`ip route {how}` does that")
     api.attach_route(command.request, command.tunnels, how=how, session=app.session, warn=app.warn)
@@ -71,5 +71,5 @@ def delete(app: App, words: list[str]) -> None:
 
     An encap compares the names that route show prints; nothing is loaded.
     """
-    command = parse_route(words)
+    command = in_family(parse_route(words), app.options.family)
     api.delete_route(command.request, command.tunnels, session=app.session)

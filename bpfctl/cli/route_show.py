@@ -29,7 +29,7 @@ def show(app: App, words: list[str]) -> None:
     The kernel tells no more of the programs than the names that they were given with the route.
     """
     chosen = parse_selection(words)
-    family = chosen.prefix.family if chosen.prefix else 0
+    family = (chosen.prefix.family if chosen.prefix else 0) or app.options.family
     states = [state for state in route.show(family, chosen.table) if _is_chosen(state, chosen)]
     details = app.options.details and any(state.route.nexthop_id for state in states)
     nexthops = {state.nexthop.id: state for state in nexthop.show()} if details else {}

@@ -328,6 +328,18 @@ def test_json_as_ip(here: Here, details: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("routed")
+def test_default_route_of_a_family(here: Here) -> None:
+    words = ("encap", "bpf", "xmit", "obj", BTF, "dev", "v0", "metric", "9")
+    here("-6", "route", "add", "default", *words)
+    here("-4", "route", "add", "default", *words)
+    for family in ("-4", "-6"):
+        theirs = of_programs(judge("ip", family, "route", "show", "default"))
+        assert here(family, "route", "show", "default").rstrip("\n").splitlines() == theirs
+        assert len(theirs) == 2
+        here(family, "route", "del", "default", "metric", "9")
+
+
+@pytest.mark.usefixtures("routed")
 def test_everything_is_deleted_again(here: Here) -> None:
     """By what `route add` was told of each, less the tunnel."""
     for route in ROUTES[:-1]:

@@ -42,6 +42,8 @@ X = ObjectSource("x.o")
         ("-s -st -stat -statistics", Options(stats=True), ""),
         ("-d -p -f", Options(details=True, pretty=True, force=True), ""),
         ("-b -", Options(batch="-"), ""),
+        ("-6 route", Options(ipv6=True), "route"),
+        ("-4 route", Options(ipv4=True), "route"),
         ("link -j", Options(), "link -j"),
     ],
 )

@@ -15,7 +15,7 @@ from bpfctl.attach.route import Leg, RouteRequest
 from bpfctl.cli.grammar import rtnames
 from bpfctl.cli.grammar.address import parse_address, parse_prefix
 from bpfctl.cli.grammar.nexthop import parse_nexthop
-from bpfctl.cli.grammar.route import RouteSelection, parse_route, parse_selection
+from bpfctl.cli.grammar.route import RouteSelection, in_family, parse_route, parse_selection
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
 
@@ -126,6 +126,15 @@ def test_family_and_table_of_a_request() -> None:
     assert [RouteRequest(NET, kind=kind).effective_table for kind in (None, 1, 2, 3, 4, 5, 6)] == [
         254, 254, 255, 255, 255, 254, 254,
     ]  # fmt: skip
+
+
+def test_family_of_an_option() -> None:
+    command = parse_route(["default", "dev", "v0"])
+    assert in_family(command, 0) == command
+    assert in_family(command, socket.AF_INET6).request.family == socket.AF_INET6
+    assert in_family(parse_route(["::/0"]), socket.AF_INET6).request.family == socket.AF_INET6
+    with pytest.raises(UsageError, match=r"10\.0\.0\.0/8 is no IPv6 prefix"):
+        in_family(parse_route(["10.0.0.0/8"]), socket.AF_INET6)
 
 
 def test_nexthop() -> None:

@@ -72,6 +72,18 @@ def parse_route(words: Sequence[str]) -> RouteCommand:
     return RouteCommand(request, tuple(way.tunnel for way in ways))
 
 
+def in_family(command: RouteCommand, family: int) -> RouteCommand:
+    """``command`` with the family that an option fixed (0: none did); UsageError for a prefix of another."""
+    prefix = command.request.prefix
+    if not family or prefix.family == family:
+        return command
+    if prefix.family:
+        wanted = "IPv4" if family == AF_INET else "IPv6"
+        raise UsageError(f"{prefix} is no {wanted} prefix")
+    request = command.request._replace(prefix=prefix._replace(family=family))
+    return command._replace(request=request)
+
+
 def _parse_leg(tokens: Tokens) -> _Way:
     """One ``nexthop NH``, up to the next word that is none of it."""
     way = _Way()
