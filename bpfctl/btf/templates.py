@@ -301,7 +301,7 @@ def _bit_group(fields: list[Field]) -> list[Field]:
 
 
 class LinePrinter:
-    """Text for pairs of key and value.
+    """Text for pairs of key and value, a piece of many lines by one ``%``.
 
     ``form`` has ``{{key}}`` and ``{{value}}`` for the values, ``{{key_hex}}`` and ``{{value_hex}}`` for bytes
     in the manner of ``"0x0a","0x00"``.
@@ -323,6 +323,7 @@ class LinePrinter:
             literal, _, rest = rest.partition("{{")
             fixed.add_literal(literal)
         self._last = fixed
+        self._templates: dict[tuple[int, str], str] = {}  # of so many lines
 
     def text(self, keys: bytes, values: bytes, separator: str) -> str:
         """A line for each pair, with ``separator`` between them."""
@@ -338,17 +339,30 @@ class LinePrinter:
         """So many lines that all of their text stays in the processor's cache."""
         if not self._parts:
             return self._last.joined(keys, values, separator)
-        template, columns = "", []
+        columns: list[Iterable[object]] = []
+        for part in (*self._parts, self._last):
+            if isinstance(part, Layout):
+                columns += part.columns(keys if part is self._layouts["key"] else values)
+            elif not part.is_literal:
+                columns.append(part.column(keys, values))
+        arguments = tuple(chain.from_iterable(zip(*columns, strict=True)))
+        count = len(arguments) // max(len(columns), 1)
+        if (count, separator) not in self._templates:
+            if len(self._templates) > 2:
+                self._templates.clear()  # but for the last ones, all pieces have the same number of lines
+            self._templates[count, separator] = separator.join([self._template] * count)
+        return self._templates[count, separator] % arguments
+
+    @cached_property
+    def _template(self) -> str:
+        """Of one line."""
+        template = ""
         for part in (*self._parts, self._last):
             if isinstance(part, Layout):
                 template += part.template
-                columns += part.columns(keys if part is self._layouts["key"] else values)
-            elif part.is_literal:
-                template += part.literal.replace("%", "%%")
             else:
-                template += "%s"
-                columns.append(part.column(keys, values))
-        return separator.join(map(template.__mod__, zip(*columns, strict=True)))
+                template += part.literal.replace("%", "%%") if part.is_literal else "%s"
+        return template
 
 
 class _FixedText:

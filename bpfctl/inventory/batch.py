@@ -90,9 +90,8 @@ class Bulk:
         return bytearray(room * self.target.key_size), bytearray(room * self._value_bytes)
 
     def _block(self, count: int, keys: bytearray, values: bytearray) -> Block:
-        return Block(
-            count, bytes(keys[: count * self.target.key_size]), bytes(values[: count * self._value_bytes])
-        )
+        left, right = count * self.target.key_size, count * self._value_bytes
+        return Block(count, bytes(memoryview(keys)[:left]), bytes(memoryview(values)[:right]))
 
     def _by_key(self) -> Iterator[Block]:
         """Other types: the cursor is the last key.
