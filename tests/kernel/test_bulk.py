@@ -96,6 +96,33 @@ def test_what_bpftool_prints(flows: OpenMap, requires: Any) -> None:
     assert content(flows) == {1: (5, "a")}
 
 
+def test_values_of_each_cpu(requires: Any) -> None:
+    """In every format, and as bpftool prints them; one value is that of every CPU."""
+    requires("bpftool")
+    with typed(MapType.PERCPU_HASH, 9) as fd, open_elements(reference(fd)) as target:
+        cpus = range(target.cpus)
+        value = b"".join(struct.pack("=Q8s", 5 + cpu, b"x") for cpu in cpus)
+        bpf.map_update(fd.number, struct.pack("=I", 1), value)
+        words = ["bpftool", "-j", "map", "dump", "id", str(target.id)]
+        printed = subprocess.run(words, check=True, capture_output=True).stdout
+        shown = [{"packets": 5 + cpu, "name": "x"} for cpu in cpus]
+        columns = ",".join(f"values[{cpu}].packets,values[{cpu}].name" for cpu in cpus)
+        cells = ",".join(f"{5 + cpu},x" for cpu in cpus)
+        for form, data in (
+            ("json", printed),
+            ("ndjson", json.dumps({"key": 1, "values": shown}).encode()),
+            ("csv", f"key,{columns}\n1,{cells}\n".encode()),
+        ):
+            target.delete(struct.pack("=I", 1))
+            assert load(target, data, form) == 1
+            assert bpf.map_lookup(fd.number, struct.pack("=I", 1), target.value_bytes) == value
+        assert load(target, b'{"key":2,"value":{"packets":3}}', "ndjson") == 1
+        (found,) = set(target.lookup(struct.pack("=I", 2)).value or ())
+        assert found == struct.pack("=Q8x", 3)
+        with pytest.raises(BpfctlError, match=rf"x:1: values: there is no list of {target.cpus} values"):
+            load(target, b'{"key":2,"values":[]}', "ndjson")
+
+
 BROKEN = [
     (
         "ndjson",
