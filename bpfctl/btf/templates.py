@@ -25,7 +25,7 @@ _CODES |= {(size, True): code.lower() for (size, _), code in _CODES.items()}
 _LONGEST_ARRAY = 64  # elements with a place of their own in the template
 _BOOLEANS = ("false", "true", *map(str, range(2, 256)))
 _ROWS = 256  # values that are taken apart or put together at once
-_NUMBER = rb"(?:0|-?[1-9][0-9]*)"
+_NUMBER = rb"(?:0|-?[1-9][0-9]{0,19})"  # as many digits as 64 bits have: more may be too many for int()
 
 
 def dumps(value: object) -> str:

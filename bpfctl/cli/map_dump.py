@@ -113,7 +113,7 @@ def readable_blocks(target: OpenMap) -> Iterator[Block] | None:
 
     from bpfctl.uapi import ENOTSUPP
 
-    blocks = Bulk(target).blocks()
+    blocks = _watched(target)
     try:
         first = next(blocks, None)
     except KernelError as error:
@@ -121,6 +121,16 @@ def readable_blocks(target: OpenMap) -> Iterator[Block] | None:
             return None
         raise
     return iter(()) if first is None else chain([first], blocks)
+
+
+def _watched(target: OpenMap) -> Iterator[Block]:
+    """The blocks of ``target``; progress is shown while the output goes to a file or another program."""
+    from bpfctl.cli.progress import Progress
+
+    with Progress(shown=not sys.stdout.isatty()) as progress:
+        for block in Bulk(target).blocks():
+            yield block
+            progress.advance(block.count)
 
 
 def elements(target: OpenMap) -> Iterator[Element]:
@@ -150,7 +160,7 @@ def typed_chunks(target: OpenMap, types: Types, *, array: bool = False) -> Itera
     start, between, end = ("[", ",\n", "]\n") if array else ("", "\n", "")
     printer = line_printer(types._replace(value=types.whole_value(target)), line_form(target))
     before = start
-    for block in Bulk(target).blocks():
+    for block in _watched(target):
         yield before + printer.text(block.keys, block.values, between)
         before = between
     if before == start:
@@ -168,5 +178,5 @@ def csv_chunks(target: OpenMap, types: Types) -> Iterator[str]:
     value = Layout(types.whole_value(target), sys.byteorder, style="csv", name=name)
     printer = LinePrinter(key, value, "{{key}},{{value}}")
     yield ",".join([*key.names, *value.names]) + "\n"
-    for block in Bulk(target).blocks():
+    for block in _watched(target):
         yield printer.text(block.keys, block.values, "\n") + "\n"

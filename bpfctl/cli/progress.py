@@ -14,13 +14,13 @@ _WIDTH = 30
 class Progress:
     """Counts elements, of ``total`` or 0 where nobody knows; only on a terminal, and gone at the end."""
 
-    def __init__(self, total: int = 0) -> None:
+    def __init__(self, total: int = 0, *, shown: bool = True) -> None:
         self.total = total
         self.count = 0
         self._start = time.monotonic()
         self._next = self._start + _PATIENCE
         self._shown = False
-        self._on = sys.stderr.isatty()
+        self._on = shown and sys.stderr.isatty()
 
     def advance(self, count: int) -> None:
         """``count`` more are done."""

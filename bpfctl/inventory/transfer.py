@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -16,6 +17,8 @@ from bpfctl.kernel import bpf
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[[int], object]  # how many more elements went in
 
@@ -61,7 +64,12 @@ class UndoLog:
         with self._file:
             if error is None:
                 return
-            failure = self._restore()
+            # A second signal must not cut the way back in two.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+            try:
+                failure = self._restore()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             if failure is not None and isinstance(error, BpfctlError):
                 error.details += (f"could not put back what was there: {errno_text(failure.errno or 0)}",)
 

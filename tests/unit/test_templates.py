@@ -69,6 +69,7 @@ def test_takes_its_own_lines_back(count: int) -> None:
         b'{"key":-1,"value":{"packets":1,"delta":1,"port":1,"on":1}}\n',  # below zero
         b'{"key":01,"value":{"packets":1,"delta":1,"port":1,"on":1}}\n',  # no JSON
         b'{"key":1,"value":{"packets":1,"delta":1,"port":1,"on":1}}',  # no end of line
+        b'{"key":%b,"value":{"packets":1,"delta":1,"port":1,"on":1}}\n' % (b"9" * 5000),  # too long for int()
     ],
 )
 def test_leaves_other_lines_to_the_codec(line: bytes) -> None:
