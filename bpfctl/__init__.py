@@ -14,7 +14,7 @@ How it is built (an import may only go down):
 
                     cli                    words -> verbs -> records; text, JSON, exit status
                      |
-                    api                    load, then attach: all or nothing; with api_routes, sources
+                    api                    load, then attach: all or nothing; with api_*, sources
             /        |        \\
        loader      attach     inventory    verbs: may use both columns below
           |           \\         /

@@ -7,10 +7,14 @@ A program to attach is named by a :class:`ObjectSource` (load it from an object 
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from warnings import warn as _python_warning
 
+from bpfctl.api_actions import held, open_actions
+from bpfctl.api_actions import set_actions as set_actions
 from bpfctl.api_routes import Tunnel as Tunnel
 from bpfctl.api_routes import attach_nexthop as attach_nexthop
 from bpfctl.api_routes import attach_route as attach_route
@@ -27,12 +31,14 @@ from bpfctl.sources import (
     pass_on,
     read_source,
 )
+from bpfctl.sources import ClassicSource as ClassicSource
 from bpfctl.sources import ObjectSource as ObjectSource
 from bpfctl.sources import ProgramSource as ProgramSource
 from bpfctl.sources import resolved as resolved
 from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:
+    from bpfctl.attach.actions import ActionRequest
     from bpfctl.attach.tc import FilterChange, FilterRequest
     from bpfctl.attach.xdp import XdpChange, XdpMode
     from bpfctl.inventory.records import MapInfo, ProgramInfo
@@ -104,9 +110,10 @@ def detach_xdp(device: str, *, mode: str = "xdp") -> XdpChange | None:
 
 def attach_filter(
     request: FilterRequest,
-    source: ProgramSource,
+    source: ProgramSource | ClassicSource,
     *,
     how: str = "add",
+    actions: Sequence[ActionRequest] = (),
     session: Session | None = None,
     warn: Warn = _python_warning,
     before: Before = nothing,
@@ -114,7 +121,8 @@ def attach_filter(
     """Put a program into a cls_bpf filter: ``how`` is ``add``, ``replace`` or ``change``, as in tc(8).
 
     The filter's annotation says where the program came from, unless ``request.name`` says something
-    else.  All or nothing, ``session``, ``warn`` and ``before`` as in :func:`attach_xdp`.
+    else.  ``actions`` follow it.  All or nothing, ``session``, ``warn`` and ``before`` as in
+    :func:`attach_xdp`.
     """
     from bpfctl.attach import tc
     from bpfctl.loader import Transaction
@@ -122,16 +130,25 @@ def attach_filter(
     verb = {"add": tc.add, "replace": tc.replace, "change": tc.change}[how]
     ifindex = _index(request.device) if request.skip_sw else 0
     with Transaction() as transaction, ExitStack() as stack:
-        outbox = Outbox(source, stack, warn)
-        program = open_source(
-            source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex, outbox=outbox
-        )
-        pass_on(program.warnings, warn)
+        program_fd, send = -1, nothing
+        if isinstance(source, ClassicSource):
+            request = request._replace(bytecode=source.code)
+        else:
+            outbox = Outbox(source, stack, warn)
+            program = open_source(
+                source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex, outbox=outbox
+            )
+            pass_on(program.warnings, warn)
+            program_fd, send = program.fd, partial(outbox.send, program)
+            request = request._replace(name=request.name or program.annotation)
+        if actions:
+            program_fd = held(program_fd, stack) if program_fd >= 0 else -1
+            opened = open_actions(actions, transaction, stack, session, warn)
+            request = request._replace(actions=tuple(opened))
         before()
-        request = request._replace(name=request.name or program.annotation)
         with transaction.step():
-            change = verb(request, program.fd, transaction=transaction)
-        outbox.send(program)
+            change = verb(request, program_fd, transaction=transaction)
+        send()
         return change
 
 

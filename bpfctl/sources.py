@@ -42,6 +42,14 @@ class ObjectSource(NamedTuple):
 
 
 ProgramSource: TypeAlias = ObjectSource | Reference
+
+
+class ClassicSource(NamedTuple):
+    """A classic BPF program for a filter or action: ``struct sock_filter``, 8 bytes an instruction."""
+
+    code: bytes
+
+
 Warn: TypeAlias = Callable[[str], object]
 Before: TypeAlias = Callable[[], object]
 

@@ -34,11 +34,11 @@ __all__ = [
     "change",
     "delete",
     "flush",
+    "get",
     "replace",
     "show",
 ]
 
-_NO_PROGRAM = -1
 _LOWEST_CHOSEN_PREF = 0x8000
 
 
@@ -54,6 +54,8 @@ class FilterChange(NamedTuple):
 
 def add(request: FilterRequest, program_fd: int, *, transaction: Transaction | None = None) -> FilterChange:
     """Add a filter; where nothing is said, protocol is all and the kernel chooses pref and handle.
+
+    ``program_fd`` does not count where the request has ``bytecode``.
 
     Raises AlreadyAttachedError where pref and handle are taken, NotFoundError, KernelError.
     """
@@ -113,7 +115,17 @@ def flush(request: FilterRequest) -> None:
         try:
             rtnl_tc.flush_filters(netlink, target.place, request.chain)
         except NetlinkError as error:
-            raise tc_refusals.explain(target, Key(), _NO_PROGRAM, error) from error
+            raise tc_refusals.explain(target, Key(), None, error) from error
+
+
+def get(request: FilterRequest) -> FilterState:
+    """The one filter with the request's pref and handle, both of which it needs.  Raises NotFoundError."""
+    with Rtnetlink(request) as netlink:
+        target = resolve(netlink, request)
+        found = target.find()
+        if not found:
+            raise tc_refusals.nothing_fits(target)
+        return found[0]
 
 
 def show(request: FilterRequest, *, every_hook: bool = False) -> list[FilterState]:
@@ -183,18 +195,20 @@ def _set(target: Target, key: Key, program_fd: int, flags: int) -> Key:
 
 
 def _find_ours(target: Target, key: Key, program_fd: int, lost: AnswerLostError) -> Key | None:
-    """The key of the first filter that fits ``key`` and runs the program.
+    """The key of the first filter that fits ``key`` and runs the program, or the classic filter.
 
     Where the kernel was to choose the pref this is the newest one: it counts downwards from 49152.
     """
     lowest = key.pref or _LOWEST_CHOSEN_PREF
     try:
-        program_id = info.prog_info(program_fd).id
+        bytecode = target.request.bytecode
+        wanted = (0 if bytecode else info.prog_info(program_fd).id, bytecode)
         listed = rtnl_tc.list_filters(target.netlink, target.place, key._replace(chain=key.chain or 0))
     except OSError as error:
         raise refusals.unknown_outcome(target.request, lost) from error
     for state in listed:
-        if state.program_id == program_id and state.pref >= lowest and key.handle in (0, state.handle):
+        found = (state.program_id, state.bytecode)
+        if found == wanted and state.pref >= lowest and key.handle in (0, state.handle):
             return target.key_of(state)
     return None
 
@@ -211,7 +225,7 @@ def _remove(target: Target, key: Key) -> None:
         if any(state.pref == key.pref and key.handle in (0, state.handle) for state in left):
             raise refusals.not_done(target.request, lost) from lost
     except NetlinkError as error:
-        raise tc_refusals.explain(target, key, _NO_PROGRAM, error) from error
+        raise tc_refusals.explain(target, key, None, error) from error
 
 
 # --- taking it back ---
@@ -233,11 +247,24 @@ def _undoing(
 
 def _restorer(target: Target, state: FilterState, flags: int, transaction: Transaction) -> Callable[[], None]:
     place, key = target.place, target.key_of(state)
-    try:
-        program = transaction.hold(Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, state.program_id)))
-    except OSError as error:  # by id needs CAP_SYS_ADMIN
-        return partial(_fail, error)
-    options = FilterOptions(program.number, state.name, state.classid, state.direct_action, state.skip_flags)
+    program_fd = -1
+    if not state.bytecode:
+        try:
+            program_fd = transaction.hold(
+                Fd(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, state.program_id))
+            ).number
+        except OSError as error:  # by id needs CAP_SYS_ADMIN
+            return partial(_fail, error)
+    options = FilterOptions(
+        program_fd,
+        state.name,
+        state.classid,
+        state.direct_action,
+        state.skip_flags,
+        state.bytecode,
+        state.actions,
+        state.police,
+    )
 
     def restore() -> None:
         with NetlinkSocket() as netlink:

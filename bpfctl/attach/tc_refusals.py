@@ -14,6 +14,11 @@ from bpfctl.kernel.rtnl_tc import EGRESS, INGRESS, FilterState, Key
 from bpfctl.uapi import ProgramType
 
 _FILTERS_SHOWN = 10
+# net/core/filter.c, bpf_check_classic
+_CLASSIC_RULES = (
+    "a classic filter ends with a return, jumps only forwards and within itself, "
+    "divides by no constant 0 and reads no scratch word before it is written"
+)
 
 # The kernel's words (net/sched/cls_api.c); EINVAL stands for most of them.
 _NO_QDISC = "Parent Qdisc doesn't exists"
@@ -21,14 +26,20 @@ _NOT_CLASSFUL = "Qdisc not classful"
 _SHARED_BLOCK = "This filter block is shared"
 _OTHER_KIND = "Specified filter kind does not match existing one"
 _OTHER_PROTOCOL = "Protocol mismatch"
+_NO_ACTION = "Failed to load TC action module"
 
 
-def explain(target: Target, key: Key, program_fd: int, error: NetlinkError) -> BpfctlError:
-    """The error that the user gets to see; ``program_fd`` is -1 for a deletion."""
-    subject = f"{target.request}: cannot {'delete' if program_fd < 0 else 'attach'} the filter"
+def explain(target: Target, key: Key, program_fd: int | None, error: NetlinkError) -> BpfctlError:
+    """The error that the user gets to see; ``program_fd`` is None for a deletion."""
+    subject = f"{target.request}: cannot {'delete' if program_fd is None else 'attach'} the filter"
     if error.errno == errno.EEXIST:
         return _taken(target, key, error)
-    if error.errno in (errno.EINVAL, errno.EBADF) and not error.text and program_fd >= 0:
+    if error.text.startswith(_NO_ACTION):
+        from bpfctl.attach import actions
+
+        return actions.no_module(subject, error)
+    is_silent = error.errno in (errno.EINVAL, errno.EBADF) and not error.text
+    if is_silent and program_fd is not None and not target.request.bytecode:
         unusable = refusals.unusable_program(subject, program_fd, ProgramType.SCHED_CLS)
         if unusable:
             return unusable
@@ -74,7 +85,8 @@ def _taken(target: Target, key: Key, error: NetlinkError) -> AlreadyAttachedErro
     with suppress(OSError):
         state = rtnl_tc.get_filter(target.netlink, target.place, key)
         if state:
-            there = f"{_describe(state)}, {owner.describe_program(state.program_id)}, is there"
+            program = owner.describe_program(state.program_id) if state.program_id else "a classic filter"
+            there = f"{_describe(state)}, {program}, is there"
     return AlreadyAttachedError(
         f"{target.request}: {there}",
         errno=error.errno or 0,
@@ -95,13 +107,13 @@ def _hint(target: Target, key: Key, error: NetlinkError) -> str | None:
             return f"`bpfctl qdisc add dev {wanted.device} clsact` makes the hook"
         return "ingress and egress of a clsact qdisc take filters on every interface"
     if error.text.startswith(_SHARED_BLOCK):
-        return "the hook shares a block with other interfaces; `tc filter add block N` reaches it"
+        return "the hook shares a block with other interfaces; `filter add block N` reaches it"
     if error.text.startswith((_OTHER_KIND, _OTHER_PROTOCOL)):
         return _what_has_pref(target, key)
     if error.errno == errno.EOPNOTSUPP and wanted.skip_sw:
         return "skip_sw needs a device that runs the program itself"
     if error.errno == errno.EINVAL and not error.text:
-        return _other_skip_flags(target, key)
+        return _other_skip_flags(target, key) or (_CLASSIC_RULES if wanted.bytecode else None)
     return None
 
 

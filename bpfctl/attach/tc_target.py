@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.attach.interfaces import interface_index
 from bpfctl.errors import printable
 from bpfctl.kernel import rtnl_tc
 from bpfctl.kernel.netlink import NetlinkSocket
 from bpfctl.kernel.rtnl_tc import EGRESS, INGRESS, ROOT, FilterOptions, FilterState, Key, Place
+
+if TYPE_CHECKING:
+    from bpfctl.kernel.rtnl_action import Action
 
 ETH_P_ALL = 3
 
@@ -19,7 +22,8 @@ class FilterRequest(NamedTuple):
     ``device`` and ``parent``, or a shared ``block``, are the hook: INGRESS and EGRESS of a clsact qdisc,
     0 for the interface's own qdisc, or any class.  ``pref`` 0, ``protocol`` None (else an ETH_P_*
     number) and ``handle`` 0 are left out; ``chain`` None means chain 0.  ``name`` is the annotation
-    that the kernel shows again, 255 bytes at most.
+    that the kernel shows again, 255 bytes at most.  ``bytecode`` is a classic filter in the place of a
+    program, 8 bytes an instruction; ``actions`` come after either.
     """
 
     device: str = ""
@@ -34,6 +38,8 @@ class FilterRequest(NamedTuple):
     skip_hw: bool = False
     skip_sw: bool = False
     name: str = ""
+    bytecode: bytes = b""
+    actions: tuple[Action, ...] = ()
 
     def __str__(self) -> str:
         """The hook in words: ``v0 ingress``."""
@@ -49,7 +55,22 @@ class FilterRequest(NamedTuple):
         return rtnl_tc.FLAG_SKIP_HW * self.skip_hw | rtnl_tc.FLAG_SKIP_SW * self.skip_sw
 
     def options(self, program_fd: int) -> FilterOptions:
-        return FilterOptions(program_fd, self.name, self.classid, self.direct_action, self.skip_flags)
+        return FilterOptions(
+            program_fd,
+            self.name,
+            self.classid,
+            self.direct_action,
+            self.skip_flags,
+            self.bytecode,
+            self._encoded_actions(),
+        )
+
+    def _encoded_actions(self) -> bytes:
+        if not self.actions:
+            return b""
+        from bpfctl.kernel import rtnl_action
+
+        return rtnl_action.encode(self.actions)
 
 
 class Target(NamedTuple):

@@ -13,6 +13,7 @@ filter_ = Group(
         "change": f"{_CHANGE}:change",
         "replace": f"{_CHANGE}:replace",
         "del": "bpfctl.cli.filter_del:delete",
+        "get": "bpfctl.cli.filter_show:get",
         "show": "bpfctl.cli.filter_show:show",
     },
     grammar=(
@@ -20,7 +21,7 @@ filter_ = Group(
         ("change", "change"),
         ("replace", "replace"),
         ("delete", "del"),
-        ("get", ""),
+        ("get", "get"),
         ("list", "show"),
         ("show", "show"),
         ("lst", "show"),

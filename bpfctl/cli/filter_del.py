@@ -11,9 +11,9 @@ from bpfctl.cli.grammar.filter import parse_filter
 
 @words_command(
     "del",
-    "dev DEV { ingress | egress | root | parent CLASSID } [ pref N ] [ protocol P ] [ chain N ]\n"
-    "    [ handle H ] [ bpf ]",
-    keywords="dev ingress egress root parent pref protocol chain handle bpf",
+    "{ dev DEV { ingress | egress | root | parent CLASSID } | block N } [ pref N ] [ protocol P ]\n"
+    "    [ chain N ] [ handle H ] [ bpf ]",
+    keywords="dev block ingress egress root parent pref protocol chain handle bpf",
 )
 def delete(app: App, words: list[str]) -> None:
     """Delete a filter, all filters of a pref, or all of a hook.

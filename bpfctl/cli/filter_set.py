@@ -10,23 +10,28 @@ from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
 from bpfctl.errors import UsageError
 
 _USAGE = (
-    "dev DEV { ingress | egress | root | parent CLASSID } [ pref N ] [ protocol P ] [ chain N ]\n"
-    "    [ handle H ] bpf [ run ] { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ]\n"
-    "    [ set NAME=VALUE ]... [ export SOCKET ] [ verbose ]\n"
-    "    | pinned PATH | id N } [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ]"
+    "{ dev DEV { ingress | egress | root | parent CLASSID } | block N } [ pref N ] [ protocol P ]\n"
+    "    [ chain N ] [ handle H ] bpf [ run ]\n"
+    "    { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...\n"
+    "      [ export SOCKET ] [ verbose ]\n"
+    "    | pinned PATH | id N | bytecode TEXT | bytecode-file FILE }\n"
+    "    [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ] [ action ACTION ]..."
 )
 _KEYWORDS = (
-    "dev ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi set "
-    "export verbose direct-action da classid flowid skip_hw skip_sw"
+    "dev block ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi "
+    "set export verbose bytecode bytecode-file direct-action da classid flowid skip_hw skip_sw action"
 )
 
 
 def request(command: FilterCommand) -> FilterRequest:
     """What the words say of a filter, for the verbs."""
-    if command.device is None:
+    if command.block and (command.device is not None or command.parent is not None):
+        raise UsageError('"block": a shared block has no device and no hook of its own')
+    if command.device is None and not command.block:
         raise UsageError("Command line is not complete: dev DEV is missing")
     return FilterRequest(
-        device=command.device,
+        device=command.device or "",
+        block=command.block or 0,
         parent=command.parent or 0,
         pref=command.pref or 0,
         protocol=command.protocol,
@@ -46,7 +51,9 @@ def _attach(app: App, words: list[str], how: str) -> None:
         raise UsageError("Command line is not complete: the filter's kind, bpf, is missing")
     if command.source is None:
         raise UsageError("Command line is not complete: no program is named after bpf")
-    api.attach_filter(wanted, command.source, how=how, session=app.session, warn=app.warn)
+    api.attach_filter(
+        wanted, command.source, how=how, actions=command.actions, session=app.session, warn=app.warn
+    )
 
 
 @words_command("add", _USAGE, _KEYWORDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,8 @@ from bpfctl.cli.filter_set import request
 from bpfctl.cli.grammar.classid import EGRESS, INGRESS, ROOT, classid_text
 from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
 from bpfctl.cli.grammar.protocol import protocol_name
-from bpfctl.cli.progtext import facts_text, program_facts
+from bpfctl.cli.progtext import bytecode_record, bytecode_text, facts_text, program_facts
+from bpfctl.errors import UsageError
 
 _HOOKS = {INGRESS: "ingress", EGRESS: "egress", ROOT: "root"}
 _SKIP_HW, _SKIP_SW, _IN_HW, _NOT_IN_HW = 1, 2, 4, 8  # TCA_CLS_FLAGS_*
@@ -23,9 +23,9 @@ _FLAGS = ((_SKIP_HW, "skip_hw"), (_SKIP_SW, "skip_sw"), (_IN_HW, "in_hw"))
 
 @words_command(
     "show",
-    "[ dev DEV ] [ ingress | egress | root | parent CLASSID ] [ pref N ] [ protocol P ]\n"
+    "[ dev DEV [ ingress | egress | root | parent CLASSID ] | block N ] [ pref N ] [ protocol P ]\n"
     "    [ chain N ] [ handle H ]",
-    keywords="dev ingress egress root parent pref protocol chain handle",
+    keywords="dev block ingress egress root parent pref protocol chain handle",
 )
 def show(app: App, words: list[str]) -> None:
     """Show filters: of all hooks of DEV unless one is named, of all interfaces without DEV.
@@ -37,7 +37,28 @@ def show(app: App, words: list[str]) -> None:
     app.output.records(records, _text)
 
 
+@words_command(
+    "get",
+    "{ dev DEV { ingress | egress | root | parent CLASSID } | block N } pref N handle H\n"
+    "    [ protocol P ] [ chain N ] bpf",
+    keywords="dev block ingress egress root parent pref handle protocol chain bpf",
+)
+def get(app: App, words: list[str]) -> None:
+    """Show the one filter of this pref and handle, with all that says where it is but the device."""
+    command = parse_filter(words)
+    wanted = request(command)
+    if not (command.pref and command.handle):
+        raise UsageError("Command line is not complete: pref and handle say which filter is meant")
+    state = tc.get(wanted)
+    place = FilterCommand(device=command.device, block=command.block)
+    app.output.records([_record(app, place, command.device or "", state)], _text)
+
+
 def _found(command: FilterCommand) -> Iterator[tuple[str, FilterState]]:
+    if command.block:
+        for state in tc.show(request(command)):
+            yield "", state
+        return
     devices = [command.device] if command.device else [link.name for link in xdp.list_interfaces()]
     for device in devices:
         wanted = request(command._replace(device=device))
@@ -46,8 +67,10 @@ def _found(command: FilterCommand) -> Iterator[tuple[str, FilterState]]:
 
 
 def _record(app: App, command: FilterCommand, device: str, state: FilterState) -> dict[str, Any]:
-    record: dict[str, Any] = {} if command.device else {"dev": device}
-    if command.parent is None:
+    record: dict[str, Any] = {} if command.device or command.block else {"dev": device}
+    if state.block and not command.block:
+        record["block"] = state.block
+    elif command.parent is None and not command.block:
         hook = _HOOKS.get(state.parent)
         record |= {hook: True} if hook else {"parent": classid_text(state.parent)}
     if command.protocol != state.protocol and state.protocol:
@@ -77,20 +100,17 @@ def _options(app: App, state: FilterState) -> dict[str, Any]:
         flags.append("not_in_hw")
     options |= dict.fromkeys(flags, True)
     if state.bytecode:
-        options["bytecode"] = _bytecode(state.bytecode)
+        options["bytecode"] = bytecode_record(state.bytecode)
     if state.program_id:
         facts = program_facts(state.program_id, app.options, details=app.options.details)
         options["prog"] = facts
         if "tag" not in facts and state.tag:
             options["tag"] = state.tag
+    if state.actions:
+        from bpfctl.cli.actiontext import action_records
+
+        options["actions"] = action_records(state.actions, app.options)
     return options
-
-
-def _bytecode(code: bytes) -> dict[str, Any]:
-    """A classic filter: ``struct sock_filter``, 8 bytes an instruction."""
-    fields = ("code", "jt", "jf", "k")
-    insns = [dict(zip(fields, insn, strict=True)) for insn in struct.iter_unpack("=HBBI", code)]
-    return {"length": len(insns), "insns": insns}
 
 
 def _text(record: dict[str, Any]) -> str:
@@ -102,7 +122,15 @@ def _text(record: dict[str, Any]) -> str:
             words += _option_words(value)
         else:
             words.append(key if value is True else f"{key} {value}")
-    return " ".join(words)
+    actions = record.get("options", {}).get("actions", ())
+    if not actions:
+        return " ".join(words)
+    from bpfctl.cli.actiontext import action_lines
+
+    lines = [" ".join(words)]
+    for action in actions:
+        lines += [*action_lines(action), ""]
+    return "\n".join(lines)
 
 
 def _option_words(options: dict[str, Any]) -> Iterator[str]:
@@ -112,7 +140,6 @@ def _option_words(options: dict[str, Any]) -> Iterator[str]:
         elif key == "prog":
             yield facts_text(value)
         elif key == "bytecode":
-            insns = (" ".join(map(str, insn.values())) for insn in value["insns"])
-            yield f"bytecode '{','.join([str(value['length']), *insns])}'"
-        else:
+            yield bytecode_text(value)
+        elif key != "actions":
             yield key if value is True else f"{key} {value}"

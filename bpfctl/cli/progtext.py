@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from bpfctl.cli.app import Options
@@ -28,6 +29,19 @@ def program_facts(program_id: int, options: Options, *, details: bool) -> Facts:
     if options.stats:
         facts |= {"run_cnt": record.run_cnt, "run_time_ns": record.run_time_ns}
     return facts
+
+
+def bytecode_record(code: bytes) -> dict[str, Any]:
+    """A classic program: ``struct sock_filter``, 8 bytes an instruction."""
+    fields = ("code", "jt", "jf", "k")
+    insns = [dict(zip(fields, insn, strict=True)) for insn in struct.iter_unpack("=HBBI", code)]
+    return {"length": len(insns), "insns": insns}
+
+
+def bytecode_text(record: dict[str, Any]) -> str:
+    """``bytecode '1,6 0 0 0'``, which tc(8) takes back."""
+    insns = (" ".join(map(str, insn.values())) for insn in record["insns"])
+    return f"bytecode '{','.join([str(record['length']), *insns])}'"
 
 
 def facts_text(facts: Facts) -> str:

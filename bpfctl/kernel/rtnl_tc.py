@@ -56,6 +56,7 @@ _TCA_EGRESS_BLOCK = 14
 _TCA_BPF_ACT = 1
 _TCA_BPF_POLICE = 2
 _TCA_BPF_CLASSID = 3
+_TCA_BPF_OPS_LEN = 4
 _TCA_BPF_OPS = 5
 _TCA_BPF_FD = 6
 _TCA_BPF_NAME = 7
@@ -98,13 +99,19 @@ class Key(NamedTuple):
 
 
 class FilterOptions(NamedTuple):
-    """What a cls_bpf filter does.  ``flags_gen``: FLAG_SKIP_HW, FLAG_SKIP_SW."""
+    """What a cls_bpf filter does: ``program_fd``, or ``bytecode`` of a classic filter.
+
+    ``flags_gen``: FLAG_SKIP_HW, FLAG_SKIP_SW.  ``actions`` and ``police``: payloads of their attributes.
+    """
 
     program_fd: int
     name: str = ""
     classid: int = 0
     direct_action: bool = False
     flags_gen: int = 0
+    bytecode: bytes = b""
+    actions: bytes = b""
+    police: bytes = b""
 
 
 class FilterState(NamedTuple):
@@ -213,7 +220,15 @@ def _chain(key: Key) -> bytes:
 def _options(options: FilterOptions) -> bytes:
     """TCA_OPTIONS, in the order in which tc(8) sends its parts."""
     nested = attribute_u32(_TCA_BPF_CLASSID, options.classid) if options.classid else b""
-    nested += attribute_u32(_TCA_BPF_FD, options.program_fd)
+    if options.actions:
+        nested += attribute(_TCA_BPF_ACT, options.actions)
+    if options.police:
+        nested += attribute(_TCA_BPF_POLICE, options.police)
+    if options.bytecode:
+        nested += attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(options.bytecode) // 8))
+        nested += attribute(_TCA_BPF_OPS, options.bytecode)
+    else:
+        nested += attribute_u32(_TCA_BPF_FD, options.program_fd)
     if options.name:
         nested += attribute_text(_TCA_BPF_NAME, options.name)
     if options.flags_gen:

@@ -39,6 +39,7 @@ SOURCE = Path(bpfctl.cli.__file__).parent
 
 # module with words in it -> objects whose commands take them
 WORDS = {
+    "grammar/action.py": ("action",),
     "grammar/filter.py": ("filter",),
     "exec_graft.py": ("exec",),
     "exec_import.py": ("exec",),

@@ -8,7 +8,8 @@ from runner import Cli
 from bpfctl.uapi import AttachType, ProgramType
 
 OBJECTS = (
-    "link, qdisc, filter, route, nexthop, exec, prog, map, obj, bench, feature, btf, completion, version"
+    "link, qdisc, filter, action, route, nexthop, exec, prog, map, obj, bench, feature, btf, completion, "
+    "version"
 )
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)
@@ -18,6 +19,11 @@ PREFIX = "ADDRESS, ADDRESS/LENGTH or default is wanted"
 LENGTH = "a length from 0 to 32 is wanted"
 ROUTE_COMMANDS = "add, append, prepend, change, replace, del, show"
 INCOMPLETE = "Command line is not complete"
+
+TRY = 'try "help"'
+VERDICTS = "pass, ok, reclassify, drop, shot, pipe, stolen, trap, continue, jump N, goto chain N"
+ACTION_KINDS = "the kind of action (bpf, gact, mirred)"
+COOKIE = "up to 16 bytes in hex are wanted"
 
 MISTAKES = [
     ("foo", 'Object "foo" is unknown', f"known here: {OBJECTS}"),
@@ -50,8 +56,8 @@ MISTAKES = [
     ("link set v0 xdp off up", '"up" is none of bpfctl\'s work', "ip link set does that"),
     (
         "link set v0 xdp bytecode 1,6",
-        "bytecode: classic BPF filters are not supported yet",
-        "tc(8) attaches them",
+        "bytecode: there is no classic BPF here, only in filters and actions",
+        None,
     ),
     ("link set v0 xdp obj x.o maps-abi new", 'What is "new"?', "known here: iproute2, libbpf, samples"),
     # filter
@@ -79,13 +85,45 @@ MISTAKES = [
         'Illegal class "1:g": MAJOR:MINOR in hexadecimal, root or none',
         None,
     ),
-    ("filter add block 3 bpf", "block: filters of shared blocks are not supported yet", None),
     (
-        "filter add dev v0 bpf obj x.o action drop",
-        '"action": actions beside the program are not supported yet',
-        "use direct-action",
+        "filter add block 3 dev v0 bpf obj x",
+        '"block": a shared block has no device and no hook of its own',
+        None,
     ),
     ("filter add dev v0 bpf obj x.o export", f"{INCOMPLETE}: the path of a socket is missing", 'try "help"'),
+    ("filter add block x bpf", 'Illegal block "x": a number from 0 to 4294967295 is wanted', None),
+    ("filter get dev v0 pref 1 bpf", f"{INCOMPLETE}: pref and handle say which filter is meant", None),
+    (
+        "filter add dev v0 bpf obj x.o police rate 1mbit",
+        '"police": policing beside the program is not supported',
+        None,
+    ),
+    # actions
+    ("action add", 'What is ""?', "known here: action"),
+    ("action add bpf obj x", 'What is "bpf"?', "known here: action"),
+    (
+        "action add action",
+        f"{INCOMPLETE}: the kind of action (bpf, gact, mirred) or a verdict is missing",
+        TRY,
+    ),
+    ("action add action vlan pop", 'What is "vlan"?', f"known here: bpf, gact, mirred, {VERDICTS}"),
+    ("action add action gact", f"{INCOMPLETE}: a verdict is missing", TRY),
+    ("action add action drop random netrand ok 5", "random: verdicts by chance are not supported", None),
+    ("action add action goto 7", 'What is "7"?', "known here: chain"),
+    ("action add action jump x", 'Illegal jump "x": a number from 0 to 268435455 is wanted', None),
+    ("action add action ok cookie 123", 'Illegal cookie "123": up to 16 bytes in hex are wanted', None),
+    ("action add action ok cookie " + 17 * "00", f'Illegal cookie "{17 * "00"}": {COOKIE}', None),
+    ("action add action ok index x", 'Illegal index "x": a number from 0 to 4294967295 is wanted', None),
+    (
+        "action add action mirred egress copy dev v0",
+        'What is "egress copy"?',
+        "known here: ingress or egress, then mirror or redirect",
+    ),
+    ("action add action mirred egress mirror v0", f"{INCOMPLETE}: dev DEV is missing", None),
+    ("action add action ok ok", 'What is "ok"?', "known here: index, cookie, action"),
+    ("action del action bpf", f"{INCOMPLETE}: index N is missing", None),
+    ("action show", f"{INCOMPLETE}: {ACTION_KINDS} is missing", TRY),
+    ("action", INCOMPLETE, "known here: add, change, replace, get, del, flush, show"),
     (
         "filter add dev v0 bpf pinned /p export y",
         "export: a loaded program's maps are not handed over",
@@ -94,7 +132,7 @@ MISTAKES = [
     (
         "filter add dev v0 bpf obj x.o obj y.o",
         'What is "obj"?',
-        "known here: classid, direct-action, skip_hw, skip_sw after the program",
+        "known here: classid, direct-action, skip_hw, skip_sw, action after the program",
     ),
     # qdisc
     ("qdisc add dev v0", f"{INCOMPLETE}: the kind, clsact, is missing", None),

@@ -202,7 +202,7 @@ def test_shared_block(bare: netlab.Lab, passing: Fd, dropping: Fd) -> None:
     assert [state.block for state in tc.delete(block)] == [22]
     error = refusal(lambda: tc.add(ON_INGRESS, passing.number), KernelError)
     assert "This filter block is shared" in str(error)
-    assert "`tc filter add block N` reaches it" in str(error.hint)
+    assert "`filter add block N` reaches it" in str(error.hint)
 
 
 # --- replacing ---

@@ -9,14 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from fixture_types import Requires
 from netlab import TESTDATA, Lab
+
+from bpfctl.kernel import bpf
+from bpfctl.uapi import ProgramType
 
 pytestmark = pytest.mark.kernel
 
 TC, XDP = TESTDATA / "tc_pass.bpf.o", TESTDATA / "xdp_pass.bpf.o"
 LEGACY = TESTDATA / "proto_counters.bpf.o"  # with section maps: the real tools refuse it
+LWT = TESTDATA / "lwt.bpf.o"
+DROP = TESTDATA / "xdp_drop.bpf.o"
+BIG_ENDIAN = TESTDATA / "subprogs_bigendian.bpf.o"
 REJECTED = TESTDATA / "verifier_reject.bpf.o"
 
 
@@ -28,7 +35,7 @@ class Tools:
         self._path = path
 
     def __call__(self, line: str, stdin: str = "", path: str = "") -> subprocess.CompletedProcess[str]:
-        tool, *words = line.split()
+        tool, *words = (word.replace("_", " ") if "," in word else word for word in line.split())
         return subprocess.run(
             [tool, "-n", self._namespace, *words],
             env={**os.environ, "PATH": path or self._path},
@@ -98,6 +105,15 @@ LINES = [
     "ip link set v0 xdp bytecode 1,6",
     "ip link set v0 xdp",
     "ip link show v0",
+    f"ip route add 10.9.1.0/24 encap bpf out obj {LWT} sec lwt_out dev v0",
+    f"ip route add 10.9.1.0/24 encap bpf out obj {LWT} sec lwt_out dev v0",
+    f"ip r chg 10.9.1.0/24 encap bpf in obj {LWT} sec lwt_in out obj {LWT} sec lwt_out dev v0",
+    f"ip route add 10.9.2.0/24 encap bpf out obj {LWT} sec no-such dev v0",
+    f"ip route add 10.9.2.0/24 encap bpf out obj {LWT} sec lwt_out dev nodev",
+    "ip route add 10.9.3.0/24 encap bpf headroom 0 dev v0",
+    f"ip nexthop add id 5 encap bpf xmit obj {LWT} sec lwt_xmit headroom 14 dev v0",
+    f"ip nex replace id 5 encap bpf out obj {LWT} sec lwt_out dev v0",
+    "ip route show",
 ]
 
 
@@ -111,7 +127,8 @@ def masked(value: Any) -> Any:
 
 def state(side: Tools) -> Any:
     shows = ("ip -d link show v0", "tc filter show dev v0 ingress", "tc filter show dev v0 egress")
-    found = masked([side.shows(line) for line in shows])
+    routes = ("ip route show 10.9.0.0/16", "ip nexthop show")
+    found = masked([side.shows(line) for line in shows + routes])
     for link in found[0]:
         for slot in link.get("xdp", {}).get("attached", ()):
             slot["prog"].pop("load_time", None), slot["prog"].pop("btf_id", None)
@@ -134,9 +151,8 @@ def test_same_status_and_same_effect(tools: tuple[Tools, Tools]) -> None:
 def test_taken_slot(tools: tuple[Tools, Tools]) -> None:
     for side in tools:
         assert side(f"ip link set v0 xdp obj {XDP} sec xdp").returncode == 0
-        other = TESTDATA / "xdp_drop.bpf.o"
-        assert side(f"ip link set v0 xdp obj {other} sec xdp").returncode == 2
-        assert side(f"ip -force link set v0 xdp obj {other} sec xdp").returncode == 0
+        assert side(f"ip link set v0 xdp obj {DROP} sec xdp").returncode == 2
+        assert side(f"ip -force link set v0 xdp obj {DROP} sec xdp").returncode == 0
 
 
 def test_what_the_real_tools_cannot_load(tools: tuple[Tools, Tools]) -> None:
@@ -169,6 +185,65 @@ def test_off_in_another_mode_is_no_silent_success(tools: tuple[Tools, Tools]) ->
         assert side(f"ip link set v0 xdpgeneric obj {XDP} sec xdp").returncode == 0
         assert side("ip link set v0 xdpdrv off").returncode == status
         assert "xdp" in side.shows("ip link show v0")[0]
+
+
+# --- what iproute2 says, and what is wrong --------------------------------------------------------
+
+FILTER = "tc filter add dev v0 ingress bpf da"
+# What the real tool says; a line; words of our error, "" where it loads.
+CATALOGUE = [
+    ("Cannot initialize ELF context!", f"{FILTER} obj {{tmp}}/text", "text: not an ELF file"),
+    ("Cannot initialize ELF context!", f"{FILTER} obj {{tmp}}/empty", "empty: the file is empty"),
+    ("Cannot initialize ELF context!", f"{FILTER} obj {{tmp}}/none.o", "none.o: No such file or directory"),
+    ("ELF file not for eBPF?", f"{FILTER} obj {{tmp}}/machine.o", "offset 0x12: made for machine 62"),
+    ("We are little endian", f"{FILTER} obj {BIG_ENDIAN} program sum_up", "the object is big endian"),
+    ("ERROR: opening BPF object file failed", f"{FILTER} obj {TESTDATA}/legacy_globals.bpf.o", ""),
+    ("object file doesn't contain sec no", f"{FILTER} obj {TC} sec no", 'no program in a section "no"'),
+    ("object file doesn't contain prog no", f"{FILTER} obj {TC} program no", 'no program "no"'),
+    ("Unable to load program", f"{FILTER} obj {REJECTED}", "the verifier refused program reads_too_far_tc"),
+    ("Couldn't retrieve pinned program", f"{FILTER} pinned /sys/fs/bpf/none", "nothing is pinned at"),
+    ("Unable to parse bpf command line", f"{FILTER} bc 2,6_0_0_0", "1 instructions where the count says 2"),
+    ("Cannot fopen", f"{FILTER} bcf /none", "cannot read bytecode file /none: No such file"),
+    ("Invalid argument", f"{FILTER} bc 1,5_0_0_9", "a classic filter ends with a return"),
+    ("Invalid argument", f"{FILTER} pinned {{bpffs}}/other", "is of type xdp, not sched_cls"),
+    (
+        "Parent Qdisc doesn't exists",
+        f"tc filter add dev lo ingress bpf da obj {TC}",
+        "qdisc add dev lo clsact",
+    ),
+    ('Illegal "classid"', f"{FILTER} obj {TC} classid 1:12345", 'Illegal "classid"'),
+    ('What is "sec"?', f"{FILTER} obj {TC} verb sec classifier", 'What is "sec"?'),
+    ('What mode is "sect-x"?', "ip link set v0 xdp sect-x", 'What mode is "sect-x"?'),
+    ('either "dev" is duplicate', f"ip link set v0 xdp obj {DROP} verb sec xdp", 'either "dev" is duplicate'),
+    (
+        "Failed to parse eBPF program",
+        "ip route add 10.9.9.0/24 encap bpf out obj /none dev v0",
+        "/none: No such",
+    ),
+    ("Cannot find device", f"ip link set dev nodev xdp obj {XDP} sec xdp", 'no interface "nodev"'),
+    ("already attached", f"ip link set v0 xdp obj {XDP} sec xdp", '"other", pinned at'),
+]
+
+
+def test_errors_name_the_cause(tools: tuple[Tools, Tools], bpffs: Path, tmp_path: Path) -> None:
+    ours, theirs = tools
+    (tmp_path / "text").write_text("int main(void) { return 0; }\n")
+    (tmp_path / "empty").touch()
+    good = TC.read_bytes()
+    (tmp_path / "machine.o").write_bytes(good[:18] + (62).to_bytes(2, "little") + good[20:])
+    with programs.load(ProgramType.XDP, programs.XDP_PASS, "other") as program:
+        bpf.obj_pin(program.number, str(bpffs / "other"))
+        for side in tools:
+            assert side(f"ip link set v0 xdp pinned {bpffs}/other").returncode == 0
+    wrong = []
+    for said, line, named in CATALOGUE:
+        words = line.format(tmp=tmp_path, bpffs=bpffs)
+        real, mine = theirs(words), ours(words)
+        as_named = named in mine.stderr and mine.returncode == real.returncode
+        loads = (mine.returncode, mine.stderr) == (0, "")
+        if said not in real.stderr or not (as_named if named else loads):
+            wrong.append((real, mine))
+    assert not wrong, "\n\n".join(f"{real}\n{mine}" for real, mine in wrong)
 
 
 # --- batches -------------------------------------------------------------------------------------

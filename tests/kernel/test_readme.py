@@ -113,11 +113,14 @@ bpfctl filter add dev eth0 ingress bpf da obj proto_report.bpf.o
 bpfctl nexthop add id 5 encap bpf xmit obj lwt.bpf.o via 10.77.0.2 dev eth0
 bpfctl route add 10.9.1.0/24 encap bpf in obj lwt.bpf.o out obj lwt.bpf.o dev eth0 mtu lock 1400 src 10.77.0.1
 bpfctl route add 10.9.2.0/24 nexthop encap bpf out obj lwt.bpf.o dev eth0 nexthop via 10.77.0.2 metric 7
+bpfctl filter add dev eth0 ingress bpf bytecode '1,6 0 0 0' action mirred egress mirror dev eth1 cookie 01
+bpfctl action add action mirred egress mirror dev eth1 index 7
 """
 OUTPUTS = [
     ("bpfctl-link.8", "", "link show"),
     ("bpfctl-qdisc.8", "", "-d qdisc show"),
     ("bpfctl-filter.8", "", "-d -s filter show"),
+    ("bpfctl-action.8", "", "-d -s action show action mirred"),
     ("bpfctl-route.8", "", "-d route show table all"),
     ("bpfctl-nexthop.8", "", "-d nexthop show"),
     ("bpfctl-prog.8", "Programs", "-d prog show"),
@@ -138,6 +141,9 @@ def test_keys_and_types_are_in_the_manual() -> None:
         done = run_script(f"bpfctl -j {words}", TESTDATA)
         assert done.returncode == 0, done.stderr
         documented = manual.documented_keys(page, subsection)
+        if page == "bpfctl-filter.8":
+            behind = manual.documented_keys("bpfctl-action.8")
+            documented |= {f"options.{key}": kind for key, kind in behind.items()}
         found = manual.shape(json.loads(done.stdout))
         assert found
         for key, kind in found.items():

@@ -193,8 +193,6 @@ def test_filter(line: str, expected: FilterCommand) -> None:
         "dev v0 prefs 1",
         "dev v0 BPF",
         "dev v0 bpf p /p",  # police comes before pinned
-        "dev v0 bpf b 1,6",
-        "dev v0 bpf bcf file",
         "dev v0 bpf obj x.o up",
     ],
 )

@@ -3,7 +3,7 @@
 ```
                  cli
                  api                      what `import bpfctl` offers
-         api_routes   sources               parts of it
+         api_actions  api_routes  sources               parts of it
    loader      attach      inventory        verbs
       |           \\            /
    objfile             kernel               left: bytes in, values out     right: the running system
@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": LEFT | {"kernel"},
     "sources": LEFT | VERBS,
     "api_routes": LEFT | VERBS | {"sources"},
-    "api": LEFT | VERBS | {"api_routes", "sources", "version"},
+    "api_actions": LEFT | VERBS | {"sources"},
+    "api": LEFT | VERBS | {"api_actions", "api_routes", "sources", "version"},
     "cli": LEFT | VERBS | {"api", "version"},
     "__init__": LEFT | VERBS | {"api", "version"},
     "__main__": {"cli"},

@@ -1,16 +1,21 @@
-"""``filter CMD dev DEV [ HOOK ] [ pref N ] [ protocol P ] [ chain N ] [ handle H ] bpf FOPT...``."""
+"""``filter CMD PLACE bpf FOPT...``.
+
+PLACE := { dev DEV [ HOOK ] | block N } [ pref N ] [ protocol P ] [ chain N ] [ handle H ]
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bpfctl.api import ProgramSource
 from bpfctl.cli.grammar.classid import EGRESS, INGRESS, parse_classid
 from bpfctl.cli.grammar.protocol import parse_protocol
-from bpfctl.cli.grammar.spec import parse_source
+from bpfctl.cli.grammar.spec import ProgramOrClassic, parse_source
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from bpfctl.attach.actions import ActionRequest
 
 _HOOKS = {"ingress": INGRESS, "egress": EGRESS, "root": 0}  # 0: the interface's own qdisc
 _U32 = 0xFFFFFFFF
@@ -23,17 +28,19 @@ class FilterCommand(NamedTuple):
     """
 
     device: str | None = None
+    block: int | None = None
     parent: int | None = None
     pref: int | None = None
     protocol: int | None = None
     chain: int | None = None
     handle: int | None = None
     kind: str = ""
-    source: ProgramSource | None = None
+    source: ProgramOrClassic | None = None
     classid: int = 0
     direct_action: bool = False
     skip_hw: bool = False
     skip_sw: bool = False
+    actions: tuple[ActionRequest, ...] = ()
 
 
 def parse_filter(words: Sequence[str], *, strict: bool = False) -> FilterCommand:
@@ -59,8 +66,9 @@ def _parse_place(tokens: Tokens, command: FilterCommand) -> FilterCommand | None
     if tokens.take("dev"):
         _once(command.device, "dev")
         return command._replace(device=tokens.value("DEV"))
-    if matches(tokens.peek(), "block"):
-        raise UsageError("block: filters of shared blocks are not supported yet")
+    if tokens.take_prefix("block"):
+        _once(command.block, "block")
+        return command._replace(block=tokens.number("block", _U32))
     if tokens.peek() in _HOOKS:
         _once(command.parent, tokens.peek())
         return command._replace(parent=_HOOKS[tokens.next()])
@@ -107,11 +115,10 @@ def _parse_bpf(tokens: Tokens, command: FilterCommand) -> FilterCommand:
             command = command._replace(skip_hw=True)
         elif tokens.take_prefix("skip_sw"):
             command = command._replace(skip_sw=True)
-        elif matches(tokens.peek(), "action") or matches(tokens.peek(), "police"):
-            word = tokens.peek()
-            raise UsageError(
-                f"{shown(word)}: actions beside the program are not supported yet", hint="use direct-action"
-            )
+        elif tokens.take_prefix("action"):
+            command = _parse_actions(tokens, command)
+        elif matches(tokens.peek(), "police"):
+            raise UsageError(f"{shown(tokens.peek())}: policing beside the program is not supported")
         else:
             command = _parse_spec(tokens, command)
     return command
@@ -119,5 +126,19 @@ def _parse_bpf(tokens: Tokens, command: FilterCommand) -> FilterCommand:
 
 def _parse_spec(tokens: Tokens, command: FilterCommand) -> FilterCommand:
     if command.source is not None:
-        raise unknown(tokens.peek(), "classid, direct-action, skip_hw, skip_sw after the program")
-    return command._replace(source=parse_source(tokens))
+        raise unknown(tokens.peek(), "classid, direct-action, skip_hw, skip_sw, action after the program")
+    if not _is_classic(tokens.peek()):
+        return command._replace(source=parse_source(tokens))
+    from bpfctl.cli.grammar.action import parse_program
+
+    return command._replace(source=parse_program(tokens))
+
+
+def _is_classic(word: str) -> bool:
+    return matches(word, "bytecode-file") or word in ("bc", "bcf")
+
+
+def _parse_actions(tokens: Tokens, command: FilterCommand) -> FilterCommand:
+    from bpfctl.cli.grammar.action import parse_actions
+
+    return command._replace(actions=command.actions + parse_actions(tokens))

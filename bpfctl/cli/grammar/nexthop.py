@@ -14,9 +14,9 @@ from bpfctl.errors import UsageError
 _U32 = 0xFFFFFFFF
 
 
-def parse_nexthop(words: Sequence[str]) -> tuple[NexthopRequest, Tunnel | None]:
-    """The words after ``nexthop add`` and its like."""
-    tokens = Tokens(words)
+def parse_nexthop(words: Sequence[str], *, strict: bool = False) -> tuple[NexthopRequest, Tunnel | None]:
+    """The words after ``nexthop add`` and its like; ``strict`` as in ``parse_route``."""
+    tokens = Tokens(words, strict=strict)
     request, tunnel = NexthopRequest(0), None
     while tokens:
         if tokens.take("id"):

@@ -48,9 +48,9 @@ class _Way(NamedTuple):
     tunnel: Tunnel | None = None
 
 
-def parse_route(words: Sequence[str]) -> RouteCommand:
-    """The words after ``route add`` and its like."""
-    tokens = Tokens(words)
+def parse_route(words: Sequence[str], *, strict: bool = False) -> RouteCommand:
+    """The words after ``route add`` and its like; ``strict``: a program's in iproute2's order only."""
+    tokens = Tokens(words, strict=strict)
     found: dict[str, Any] = {"metrics": {}, "lock": 0}
     only, legs = _Way(), list[_Way]()
     while tokens:

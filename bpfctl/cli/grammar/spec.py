@@ -10,11 +10,13 @@ In iproute2 the order of OPTS is fixed; here any order does, unless the tokens a
 
 from __future__ import annotations
 
-from bpfctl.api import ObjectSource, ProgramSource
+from bpfctl.api import ClassicSource, ObjectSource, ProgramSource
 from bpfctl.cli.grammar.reference import reference
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.objfile.spec import Setting
+
+ProgramOrClassic = ProgramSource | ClassicSource
 
 _MAPS_ABIS = ("iproute2", "libbpf", "samples")
 _MODES = "obj FILE, pinned PATH, id N"
@@ -46,7 +48,7 @@ def parse_source(tokens: Tokens) -> ProgramSource:
 def refuse_classic(word: str) -> None:
     """UsageError for the words that begin a classic BPF filter."""
     if matches(word, "bytecode") or matches(word, "bytecode-file") or word in ("bc", "bcf"):
-        raise UsageError("bytecode: classic BPF filters are not supported yet", hint="tc(8) attaches them")
+        raise UsageError("bytecode: there is no classic BPF here, only in filters and actions")
 
 
 def parse_object(path: str, tokens: Tokens) -> ObjectSource:

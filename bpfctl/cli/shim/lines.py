@@ -19,22 +19,38 @@ from bpfctl.cli.grammar.tokens import matches
 from bpfctl.cli.shim import handover
 from bpfctl.errors import EXIT_KERNEL, BpfctlError, NoInterfaceError, UsageError
 
-LOAD_FAILED = {"ip": 255, "tc": 1}  # exit status for a spec, an object file or a program that is refused
+# Exit status for a spec, an object file or a program that is refused; and for a refusal by the kernel
+LOAD_FAILED = {"ip": 255, "tc": 1}
+_ACTION_FAILED = 255
 
 _FILTER_COMMANDS = ("add", "change", "replace", "delete", "get", "list", "show", "lst", "help")
+_ROUTE_COMMANDS = ("list", "show", "lst", "get", "add", "change", "chg", "replace", "prepend", "append")
+_NEXTHOP_COMMANDS = ("add", "replace", "delete", "list", "show", "lst", "get", "flush")
 _LINK_COMMANDS = ("add", "set", "change", "replace", "delete", "show", "list", "lst")
-_OWN_OBJECTS = {"ip": ("link",), "tc": ("qdisc", "filter")}  # where there is no real tool
+_OWN_OBJECTS = {
+    "ip": ("link", "route", "nexthop"),
+    "tc": ("qdisc", "filter", "actions"),
+}  # where there is no real tool
 
 
 class Work:
-    """A command of ours.  ``function(app, loaded)`` does it and calls ``loaded`` before it attaches."""
+    """A command of ours.  ``function(app, loaded)`` does it and calls ``loaded`` before it attaches.
+
+    ``always``: the exit status of any failure, where there is but one.
+    """
 
     def __init__(
-        self, tool: str, function: Callable[[App, Callable[[], None]], object], *, loads: bool = True
+        self,
+        tool: str,
+        function: Callable[[App, Callable[[], None]], object],
+        *,
+        loads: bool = True,
+        always: int = 0,
     ) -> None:
         self._tool = tool
         self._function = function
         self._is_loaded = not loads
+        self._always = always
 
     def run(self, app: App) -> int:
         """The exit status, which is iproute2's; an error is on stderr."""
@@ -50,12 +66,12 @@ class Work:
 
     def _status(self, error: BpfctlError) -> int:
         if not self._is_loaded:
-            return LOAD_FAILED[self._tool]
+            return self._always or LOAD_FAILED[self._tool]
         if isinstance(error, NoInterfaceError | UsageError | RestRefusedError):
             return error.exit_status
         if self._tool == "tc":
             print("We have an error talking to the kernel", file=sys.stderr)
-        return EXIT_KERNEL
+        return self._always or EXIT_KERNEL
 
 
 class RestRefusedError(BpfctlError):
@@ -224,6 +240,41 @@ def _ip_link(tool: Tool, words: list[str]) -> Work | None:
     return Work("ip", take_off, loads=False) if source is None else Work("ip", attach)
 
 
+def _ip_route(tool: Tool, words: list[str]) -> Work | None:
+    command = _command(words[0], _ROUTE_COMMANDS)
+    if command not in ("add", "change", "chg", "replace", "prepend", "append"):
+        return None
+    from bpfctl import api
+    from bpfctl.cli.grammar.route import parse_route
+
+    request, tunnels = parse_route(words[1:], strict=True)
+    if not any(tunnels):
+        return None
+    how = "change" if command == "chg" else command
+
+    def attach(app: App, loaded: Callable[[], None]) -> None:
+        api.attach_route(request, tunnels, how=how, session=app.session, warn=app.warn, before=loaded)
+
+    return Work("ip", attach)
+
+
+def _ip_nexthop(tool: Tool, words: list[str]) -> Work | None:
+    command = _command(words[0], _NEXTHOP_COMMANDS)
+    if command not in ("add", "replace"):
+        return None
+    from bpfctl import api
+    from bpfctl.cli.grammar.nexthop import parse_nexthop
+
+    request, tunnel = parse_nexthop(words[1:], strict=True)
+    if tunnel is None:
+        return None
+
+    def attach(app: App, loaded: Callable[[], None]) -> None:
+        api.attach_nexthop(request, tunnel, how=command, session=app.session, warn=app.warn, before=loaded)
+
+    return Work("ip", attach)
+
+
 def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
     command = _command(words[0], _FILTER_COMMANDS)
     if command not in ("add", "change", "replace"):
@@ -233,18 +284,50 @@ def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
     from bpfctl.cli.grammar.filter import parse_filter
 
     parsed = parse_filter(words[1:], strict=True)
-    if parsed.source is None:
+    if parsed.source is None or not (parsed.device or parsed.block):
         return None
     source, wanted = parsed.source, request(parsed)
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
-        api.attach_filter(wanted, source, how=command, session=app.session, warn=app.warn, before=loaded)
+        api.attach_filter(
+            wanted,
+            source,
+            how=command,
+            actions=parsed.actions,
+            session=app.session,
+            warn=app.warn,
+            before=loaded,
+        )
 
     return Work("tc", attach)
+
+
+def _tc_actions(tool: Tool, words: list[str]) -> Work | None:
+    command = _command(words[0], ("add", "change", "replace"))
+    if not command:
+        return None
+    from bpfctl import api
+    from bpfctl.cli.grammar.action import parse_list
+
+    parsed = parse_list(words[1:], strict=True)
+    if all(action.source is None for action in parsed):
+        return None
+    how = "add" if command == "add" else "replace"
+
+    def make(app: App, loaded: Callable[[], None]) -> None:
+        api.set_actions(parsed, how=how, session=app.session, warn=app.warn, before=loaded)
+
+    return Work("tc", make, always=_ACTION_FAILED)
 
 
 _Finder = Callable[[Tool, list[str]], "Work | None"]
 
 # Objects in the order in which the tools try them: what may hide one of ours, and ours.
-_IP_OBJECTS: tuple[tuple[str, _Finder], ...] = (("link", _ip_link),)
-_TC_OBJECTS: tuple[tuple[str, _Finder], ...] = (("filter", _tc_filter),)
+_IP_OBJECTS: tuple[tuple[str, _Finder], ...] = (
+    ("route", _ip_route),
+    ("link", _ip_link),
+    ("neighbour", lambda tool, words: None),
+    ("netns", lambda tool, words: None),
+    ("nexthop", _ip_nexthop),
+)
+_TC_OBJECTS: tuple[tuple[str, _Finder], ...] = (("filter", _tc_filter), ("actions", _tc_actions))

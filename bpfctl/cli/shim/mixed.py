@@ -19,7 +19,7 @@ from bpfctl.cli.errors import report
 from bpfctl.cli.shim import handover, lines
 from bpfctl.cli.shim.lines import LOAD_FAILED, Tool
 from bpfctl.cli.shim.peer import Peer
-from bpfctl.errors import BpfctlError, UsageError
+from bpfctl.errors import BpfctlError
 
 _MARKS = {"ip": (b"xdp", b"bpf", b"End.BPF"), "tc": (b"bpf",)}
 _CHUNK = 65536
@@ -100,7 +100,7 @@ class _Batch:
         try:
             words = _words(physical)
             work = lines.find_work(self._tool, words)
-        except UsageError as error:
+        except BpfctlError as error:
             return self._went(report(error, self._app.position), number)
         if self._peer:
             if work is None:

@@ -61,9 +61,12 @@ class Peer:
         data = memoryview(b"".join(self._pending))
         self._pending = []
         while data and self._pid:
-            if self._wait_for_room():
-                data = data[os.write(self._stdin, data[:_PACKET]) :]
-            else:
+            try:
+                has_room = self._wait_for_room()
+                data = data[os.write(self._stdin, data[:_PACKET]) :] if has_room else data
+            except BrokenPipeError:  # it gave up in between
+                has_room = False
+            if not has_room:
                 self.finish()
 
     def finish(self) -> int:

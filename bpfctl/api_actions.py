@@ -1,0 +1,68 @@
+"""Actions of traffic control, behind a filter or alone: load, then make, all or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from warnings import warn as _python_warning
+
+from bpfctl.sources import Before, ClassicSource, Warn, nothing, open_source, pass_on
+from bpfctl.uapi import ProgramType
+
+if TYPE_CHECKING:
+    from bpfctl.attach.actions import Action, ActionRequest
+    from bpfctl.loader import Session, Transaction
+
+
+def set_actions(
+    actions: Sequence[ActionRequest],
+    *,
+    how: str = "add",
+    session: Session | None = None,
+    warn: Warn = _python_warning,
+    before: Before = nothing,
+) -> None:
+    """Make actions that stand alone: ``how`` is ``add`` or ``replace``; the rest as in attach_filter."""
+    from bpfctl.attach import actions as verbs
+    from bpfctl.loader import Transaction
+
+    verb = {"add": verbs.add, "replace": verbs.replace}[how]
+    with Transaction() as transaction, ExitStack() as stack:
+        opened = open_actions(actions, transaction, stack, session, warn)
+        before()
+        with transaction.step():
+            verb(opened, transaction=transaction)
+
+
+def open_actions(
+    actions: Sequence[ActionRequest],
+    transaction: Transaction,
+    stack: ExitStack,
+    session: Session | None,
+    warn: Warn,
+) -> list[Action]:
+    """``actions`` with their programs loaded, open as long as ``stack``, and their interfaces found."""
+    from bpfctl.attach.actions import Action, resolve_device
+
+    opened = []
+    for request in actions:
+        action = Action(request.kind, request.control, request.number, request.cookie, mirred=request.mirred)
+        if request.device:
+            action = action._replace(ifindex=resolve_device(request.device))
+        if isinstance(request.source, ClassicSource):
+            action = action._replace(bytecode=request.source.code)
+        elif request.source is not None:
+            program = open_source(request.source, ProgramType.SCHED_ACT, transaction, stack, session)
+            pass_on(program.warnings, warn)
+            action = action._replace(program_fd=held(program.fd, stack), name=program.annotation)
+        opened.append(action)
+    return opened
+
+
+def held(fd: int, stack: ExitStack) -> int:
+    """A duplicate that lives as long as ``stack``: a session lets go of a program at the next object."""
+    duplicate = os.dup(fd)
+    stack.callback(os.close, duplicate)
+    return duplicate
