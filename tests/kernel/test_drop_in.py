@@ -15,7 +15,8 @@ from fixture_types import Requires
 from netlab import TESTDATA, Lab
 
 from bpfctl.kernel import bpf
-from bpfctl.uapi import ProgramType
+from bpfctl.kernel.fd import Fd
+from bpfctl.uapi import MapType, ProgramType
 
 pytestmark = pytest.mark.kernel
 
@@ -177,6 +178,20 @@ def test_the_rest_of_a_line_comes_first_and_decides(tools: tuple[Tools, Tools]) 
     assert ours(f"ip link set v0 name w0 alias xdp xdp obj {LEGACY} sec xdp").returncode == 0
     (link,) = ours.shows("ip link show w0")
     assert (link["ifalias"], link["xdp"]["prog"]["name"]) == ("xdp", "count_protocols")
+
+
+def test_graft(tools: tuple[Tools, Tools], bpffs: Path) -> None:
+    """A slot of a pinned program array, by tc exec; a failure has status 255, as tc's."""
+    ours, _ = tools
+    pin = bpffs / "array"
+    with Fd(bpf.map_create(bpf.MapAttributes(MapType.PROG_ARRAY, 4, 4, 4))) as array:
+        bpf.obj_pin(array.number, str(pin))
+        grafted = ours(f"tc exec bpf graft {pin} key 3 obj {TC} sec classifier")
+        assert (grafted.returncode, grafted.stderr) == (0, "")
+        failed = ours(f"tc exec bpf graft {pin} key 77 obj {TC} sec classifier")
+    assert failed.returncode == 255
+    assert failed.stderr.startswith("Error: ")
+    assert ours(f"tc exec bpf graft {pin} key 1 obj /none").returncode == 255
 
 
 def test_off_in_another_mode_is_no_silent_success(tools: tuple[Tools, Tools]) -> None:

@@ -21,11 +21,12 @@ from bpfctl.errors import EXIT_KERNEL, BpfctlError, NoInterfaceError, UsageError
 
 # Exit status for a spec, an object file or a program that is refused; and for a refusal by the kernel
 LOAD_FAILED = {"ip": 255, "tc": 1}
-_ACTION_FAILED = 255
+_FAILED = 255  # of actions and exec
 
 _FILTER_COMMANDS = ("add", "change", "replace", "delete", "get", "list", "show", "lst", "help")
 _ROUTE_COMMANDS = ("list", "show", "lst", "get", "add", "change", "chg", "replace", "prepend", "append")
 _NEXTHOP_COMMANDS = ("add", "replace", "delete", "list", "show", "lst", "get", "flush")
+_EXEC_COMMANDS = ("import", "debug", "dbg", "graft")
 _LINK_COMMANDS = ("add", "set", "change", "replace", "delete", "show", "list", "lst")
 _OWN_OBJECTS = {
     "ip": ("link", "route", "nexthop"),
@@ -36,7 +37,8 @@ _OWN_OBJECTS = {
 class Work:
     """A command of ours.  ``function(app, loaded)`` does it and calls ``loaded`` before it attaches.
 
-    ``always``: the exit status of any failure, where there is but one.
+    ``always``: the exit status of any failure, where there is but one.  ``tool`` is "" for a command whose
+    failures have no last line.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Work:
         self._is_loaded = True
 
     def _status(self, error: BpfctlError) -> int:
-        if not self._is_loaded:
+        if not self._is_loaded or not self._tool:
             return self._always or LOAD_FAILED[self._tool]
         if isinstance(error, NoInterfaceError | UsageError | RestRefusedError):
             return error.exit_status
@@ -317,7 +319,15 @@ def _tc_actions(tool: Tool, words: list[str]) -> Work | None:
     def make(app: App, loaded: Callable[[], None]) -> None:
         api.set_actions(parsed, how=how, session=app.session, warn=app.warn, before=loaded)
 
-    return Work("tc", make, always=_ACTION_FAILED)
+    return Work("tc", make, always=_FAILED)
+
+
+def _tc_exec(tool: Tool, words: list[str]) -> Work | None:
+    if words[0] != "bpf" or not _command(words[1] if len(words) > 1 else "", _EXEC_COMMANDS):
+        return None
+    from bpfctl.cli.root import ROOT
+
+    return Work("", lambda app, loaded: ROOT.run(app, ["exec", *words]), always=_FAILED)
 
 
 _Finder = Callable[[Tool, list[str]], "Work | None"]
@@ -330,4 +340,8 @@ _IP_OBJECTS: tuple[tuple[str, _Finder], ...] = (
     ("netns", lambda tool, words: None),
     ("nexthop", _ip_nexthop),
 )
-_TC_OBJECTS: tuple[tuple[str, _Finder], ...] = (("filter", _tc_filter), ("actions", _tc_actions))
+_TC_OBJECTS: tuple[tuple[str, _Finder], ...] = (
+    ("filter", _tc_filter),
+    ("actions", _tc_actions),
+    ("exec", _tc_exec),
+)
