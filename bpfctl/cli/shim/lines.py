@@ -137,6 +137,8 @@ def _options(given: dict[str, str]) -> Options:
         stats="stats" in given or "statistics" in given,
         force="force" in given,
         netns=given.get("netns"),
+        ipv4="4" in given or given.get("family") == "inet",
+        ipv6="6" in given or given.get("family") == "inet6",
     )
 
 
@@ -247,14 +249,15 @@ def _ip_route(tool: Tool, words: list[str]) -> Work | None:
     if command not in ("add", "change", "chg", "replace", "prepend", "append"):
         return None
     from bpfctl import api
-    from bpfctl.cli.grammar.route import parse_route
+    from bpfctl.cli.grammar.route import in_family, parse_route
 
-    request, tunnels = parse_route(words[1:], strict=True)
-    if not any(tunnels):
+    parsed = parse_route(words[1:], strict=True)
+    if not any(parsed.tunnels):
         return None
     how = "change" if command == "chg" else command
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
+        request, tunnels = in_family(parsed, app.options.family)
         api.attach_route(request, tunnels, how=how, session=app.session, warn=app.warn, before=loaded)
 
     return Work("ip", attach)
@@ -272,7 +275,9 @@ def _ip_nexthop(tool: Tool, words: list[str]) -> Work | None:
         return None
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
-        api.attach_nexthop(request, tunnel, how=command, session=app.session, warn=app.warn, before=loaded)
+        family = 0 if request.gateway else app.options.family
+        wanted = request._replace(family=family) if family else request
+        api.attach_nexthop(wanted, tunnel, how=command, session=app.session, warn=app.warn, before=loaded)
 
     return Work("ip", attach)
 
