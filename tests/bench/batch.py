@@ -1,9 +1,10 @@
-"""`-batch`: filters a second from one object file, against `tc -batch`.
+"""`-batch`: lines a second, against `tc -batch`.
 
-    python tests/bench/batch.py [FILTERS [ROUNDS]]
+    python tests/bench/batch.py [LINES [ROUNDS]]
 
-Both tools get the same file of FILTERS lines, each adding the program of one object at its own
-preference; the tools take turns, the qdisc is made anew each time, and the medians are compared.
+Two files of LINES lines: filters that run the program of one object, each at its own preference; and such
+filters by turns with u32 filters, which under the name of tc are passed on to the real one.  The tools take
+turns, the qdisc is made anew each time, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from shim import make_links
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -23,10 +26,12 @@ import netlab  # noqa: E402
 
 BPFCTL = str(Path(sys.executable).parent / "bpfctl")
 OBJECT = ROOT / "testdata" / "tc_pass.bpf.o"
+PROGRAM = f"filter add dev v0 ingress pref {{}} bpf da obj {OBJECT} sec classifier\n"
+OTHER = "filter add dev v0 ingress pref {} protocol ip u32 match u32 0 0 flowid 1:1\n"
 
 
 def rate(tool: str, batch: Path, count: int, namespace: str) -> float:
-    """Filters a second: wall time of the whole process over an empty clsact."""
+    """Lines a second: wall time of the whole process over an empty clsact."""
     with netlab.inside(namespace):
         subprocess.run([BPFCTL, "qdisc", "add", "dev", "v0", "clsact"], check=True)
         start = time.perf_counter()
@@ -36,26 +41,33 @@ def rate(tool: str, batch: Path, count: int, namespace: str) -> float:
     return count / spent
 
 
+def compare(title: str, lines: list[str], tools: dict[str, str], rounds: int, namespace: str) -> None:
+    rates: dict[str, list[float]] = {name: [] for name in tools}
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("".join(lines))
+        file.flush()
+        for _ in range(rounds):
+            for name, tool in tools.items():
+                rates[name].append(rate(tool, Path(file.name), len(lines), namespace))
+    real = statistics.median(rates["tc -batch"])
+    print(f"{len(lines)} {title}, median of {rounds} rounds")
+    for name, values in rates.items():
+        ratio = f"{statistics.median(values) / real:8.2f}" if name != "tc -batch" else ""
+        print(f"  {name:24}{statistics.median(values):8.0f} lines/s{ratio}")
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    rates: dict[str, list[float]] = {BPFCTL: [], "tc": []}
-    with netlab.lab() as lab, netlab.private_bpffs() as bpffs, tempfile.TemporaryDirectory() as directory:
+    programs = [PROGRAM.format(n) for n in range(1, count + 1)]
+    mixed = [(PROGRAM if n % 2 else OTHER).format(n) for n in range(1, count + 1)]
+    with netlab.lab() as lab, netlab.private_bpffs() as bpffs, tempfile.TemporaryDirectory() as folder:
         os.environ["TC_BPF_MNT"] = str(bpffs)
-        batch = Path(directory, "filters")
-        lines = (
-            f"filter add dev v0 ingress pref {n} bpf da obj {OBJECT} sec classifier\n"
-            for n in range(1, count + 1)
-        )
-        batch.write_text("".join(lines))
-        for _ in range(rounds):
-            for tool, values in rates.items():
-                values.append(rate(tool, batch, count, lab.a.namespace))
-    ours, theirs = (statistics.median(values) for values in rates.values())
-    print(f"{count} filters from one object file, median of {rounds} rounds")
-    print(f"  bpfctl -batch {ours:10.0f} filters/s")
-    print(f"  tc -batch     {theirs:10.0f} filters/s")
-    print(f"  ratio         {ours / theirs:10.2f}")
+        make_links(Path(folder))
+        links = {"bpfctl as tc -batch": f"{folder}/tc", "tc -batch": "tc"}
+        namespace = lab.a.namespace
+        compare("filters from one object", programs, {"bpfctl -batch": BPFCTL, **links}, rounds, namespace)
+        compare("lines, every other one u32", mixed, links, rounds, namespace)
 
 
 if __name__ == "__main__":
