@@ -22,7 +22,7 @@ INDEPENDENT, DEPENDENT, COLD = "independent", "dependent", "cold"
 KEY_MODES = (INDEPENDENT, DEPENDENT, COLD)
 
 _PACKET = bytes(64)
-_SAMPLES = 400  # chunks that count, of each round
+SAMPLES = 400  # chunks that count, of each round
 _WARM_LIMIT_NS = 150_000_000
 _COLD_SAMPLES = 24  # each with the caches emptied before
 _CONTENDED_NS = 300_000_000  # for how long chunks are gathered that overlap with the neighbour's
@@ -79,17 +79,13 @@ class Cell:
 
     def _open(self, cpus: tuple[int, int] | None) -> None:
         shape = self.key.shape
-        room = shape.entries(self.key.entries)
-        self._entries = max(1, int(room * self.key.fill))
-        table = self._own(create(shape, room))
-        self._target = Target(table.number, shape, self._entries)
-        self._state = self._own(_state_map(shape))
-        self._fill()
+        self._state = self._own(state_map(shape))
+        self._target = filled_map(shape, self.key.entries, self.key.fill, self._state, self._stack)
         dependent = self.key.keys == DEPENDENT
         self._neighbour: Neighbour | None = None
         other_fd = 0
         if cpus:
-            other = self._own(_state_map(shape))
+            other = self._own(state_map(shape))
             other_fd = other.number
             write_state(other_fd, programs.fresh_state(shape, seed=99))
             code = programs.measured_program(self.key.operation, self._target, other_fd)
@@ -109,21 +105,6 @@ class Cell:
     def _own(self, fd: Fd) -> Fd:
         return self._stack.enter_context(fd)
 
-    def _fill(self) -> None:
-        if self._target.shape.is_outer:
-            self._fill_outer()
-            return
-        write_state(self._state.number, programs.fresh_state(self._target.shape, seed=0))
-        with load(programs.fill_program(self._target, self._state.number)) as program:
-            run(program.number, -(-self._entries // CHUNK))
-
-    def _fill_outer(self) -> None:
-        shape = inner_shape(self._target.shape)
-        for number in range(self._entries):
-            with create(shape, 1) as inner:
-                bpf.map_update(inner.number, bytes(4), programs.one(shape)[: shape.value_size])
-                bpf.map_update(self._target.fd, struct.pack("=I", number), struct.pack("=I", inner.number))
-
     # --- measuring ---
 
     def sample(self, round_: int) -> Sample:
@@ -133,29 +114,22 @@ class Cell:
         if self._neighbour:
             return self._sample_contended(round_)
         chunk_ns = self._run(self._measured, round_, 16).times[-1]
-        warm = min(2 * self._entries // CHUNK, int(_WARM_LIMIT_NS / max(chunk_ns, 1)))
-        return self._sample(self._run(self._measured, round_, warm + _SAMPLES))
+        chunks = warm_chunks(self._target, chunk_ns) + SAMPLES
+        return sample_of(self._run(self._measured, round_, chunks))
 
     def baseline(self, round_: int) -> float:
         """ns of one operation of the loop without the map."""
-        times = self._run(self._base, round_, _SAMPLES).times
+        times = self._run(self._base, round_, SAMPLES).times
         return median(times) / CHUNK
 
     def _run(self, program: Fd, seed: int, chunks: int) -> State:
         """``chunks`` runs from a fresh state."""
         write_state(self._state.number, programs.fresh_state(self._target.shape, seed=seed * 7919 + 1))
         run(program.number, chunks)
-        return self._read(min(chunks, _SAMPLES))
+        return self._read(min(chunks, SAMPLES))
 
     def _read(self, most: int) -> State:
-        size = programs.state_size(self._target.shape)
-        return programs.read_state(bpf.map_lookup(self._state.number, bytes(4), size), most)
-
-    def _sample(self, state: State, overlap: float | None = None) -> Sample:
-        middle = median(state.times)
-        disturbed = sum(time > _DISTURBED * middle for time in state.times) / len(state.times)
-        hits = state.total / (state.chunks * CHUNK)
-        return Sample(middle / CHUNK, hits, disturbed, overlap)
+        return read_state(self._state.number, self._target.shape, most)
 
     def _sample_cold(self, round_: int) -> Sample:
         """Single chunks, each after a walk through more memory than the caches hold."""
@@ -163,7 +137,7 @@ class Cell:
         for _ in range(_COLD_SAMPLES):
             run(self._thrash.number, _THRASH // (_LINE * CHUNK * 16))
             run(self._measured.number, 1)
-        return self._sample(self._read(_COLD_SAMPLES))
+        return sample_of(self._read(_COLD_SAMPLES))
 
     def _sample_contended(self, round_: int) -> Sample:
         """Chunks that overlapped with the neighbour's work, for a while or until there are enough."""
@@ -172,7 +146,7 @@ class Cell:
         times: list[int] = []
         done, spent = 0, 0
         with self._neighbour.working():
-            while len(times) < _SAMPLES and spent < _CONTENDED_NS:
+            while len(times) < SAMPLES and spent < _CONTENDED_NS:
                 before = _now()
                 run(self._measured.number, _CONTENDED_CHUNKS)
                 spent += _now() - before
@@ -181,7 +155,7 @@ class Cell:
                 done += _CONTENDED_CHUNKS
         if len(times) < _FEWEST:
             raise KernelError(f"only {len(times)} of {done} chunks overlapped with the other CPU's work")
-        return self._sample(state._replace(times=tuple(times)), len(times) / done)
+        return sample_of(state._replace(times=tuple(times)), len(times) / done)
 
     def close(self) -> None:
         """Close map and programs."""
@@ -205,7 +179,42 @@ def _now() -> int:
 # --- kernel objects -----------------------------------------------------------------------------------
 
 
-def _state_map(shape: Shape) -> Fd:
+def filled_map(shape: Shape, entries: int, fill: float, state: Fd, stack: ExitStack) -> Target:
+    """A map with room for ``entries``, ``fill`` of it used, which ``stack`` closes; raises OSError."""
+    room = shape.entries(entries)
+    table = stack.enter_context(create(shape, room))
+    target = Target(table.number, shape, max(1, int(room * fill)))
+    if shape.is_outer:
+        _fill_outer(target)
+    else:
+        write_state(state.number, programs.fresh_state(shape, seed=0))
+        with load(programs.fill_program(target, state.number)) as program:
+            run(program.number, -(-target.entries // CHUNK))
+    return target
+
+
+def _fill_outer(target: Target) -> None:
+    shape = inner_shape(target.shape)
+    for number in range(target.entries):
+        with create(shape, 1) as inner:
+            bpf.map_update(inner.number, bytes(4), programs.one(shape)[: shape.value_size])
+            bpf.map_update(target.fd, struct.pack("=I", number), struct.pack("=I", inner.number))
+
+
+def warm_chunks(target: Target, chunk_ns: float) -> int:
+    """How many chunks it takes until the caches hold of the map what they can."""
+    return min(2 * target.entries // CHUNK, int(_WARM_LIMIT_NS / max(chunk_ns, 1)))
+
+
+def sample_of(state: State, overlap: float | None = None) -> Sample:
+    """What a round's state says."""
+    middle = median(state.times)
+    disturbed = sum(time > _DISTURBED * middle for time in state.times) / len(state.times)
+    return Sample(middle / CHUNK, state.total / (state.chunks * CHUNK), disturbed, overlap)
+
+
+def state_map(shape: Shape) -> Fd:
+    """What a program for ``shape`` keeps its state in."""
     size = programs.state_size(shape)
     return Fd(bpf.map_create(MapAttributes(MapType.ARRAY, 4, size, 1, name="bpfctl_state")))
 
@@ -215,9 +224,14 @@ def write_state(fd: int, state: bytes) -> None:
     bpf.map_update(fd, bytes(4), state)
 
 
-def load(code: bytes) -> Fd:
-    """An XDP program of ``code``; raises OSError."""
-    return Fd(bpf.prog_load(ProgAttributes(ProgramType.XDP, code, "GPL", "bpfctl_bench")))
+def read_state(fd: int, shape: Shape, most: int) -> State:
+    """What programs left there, with at most the last ``most`` chunks."""
+    return programs.read_state(bpf.map_lookup(fd, bytes(4), programs.state_size(shape)), most)
+
+
+def load(code: bytes, kind: ProgramType = ProgramType.XDP) -> Fd:
+    """A program of ``code``; raises OSError."""
+    return Fd(bpf.prog_load(ProgAttributes(kind, code, "GPL", "bpfctl_bench")))
 
 
 def run(fd: int, times: int) -> None:

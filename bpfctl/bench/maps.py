@@ -13,6 +13,7 @@ from typing import NamedTuple
 from bpfctl.bench import host
 from bpfctl.bench.cell import DEPENDENT, Cell, CellKey, Sample
 from bpfctl.bench.figures import Interval, interval, median, ranks
+from bpfctl.bench.paths import PathRow, PathTable
 from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape
 from bpfctl.errors import KernelError
 
@@ -24,7 +25,7 @@ Progress = Callable[[int, int], object]  # (steps done, steps in all)
 
 
 class Request(NamedTuple):
-    """What to measure: every operation on every shape at every size.
+    """What to measure: every operation on every shape at every size, or lookups on the ``paths`` of a packet.
 
     ``keys``: see ``cell``.  ``cpus``: the CPU to measure on and, for contention, the one that works against
     it.  ``fill``: the share of max_entries that is filled, 0 to 1.
@@ -37,6 +38,7 @@ class Request(NamedTuple):
     rounds: int = ROUNDS
     cpus: tuple[int, ...] = ()
     fill: float = 1.0
+    paths: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -74,7 +76,8 @@ class Verdict(NamedTuple):
 class Report(NamedTuple):
     """All of a run; ``complete`` is false for one that was interrupted.
 
-    ``skipped``: cells that this kernel or machine did not let us measure, with the reason.
+    ``skipped``: cells that this kernel or machine did not let us measure, with the reason.  ``paths``: the
+    share of a packet, where that was asked for in place of ``rows``.
     """
 
     schema: int
@@ -85,6 +88,7 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
     article: tuple[Verdict, ...]
     skipped: tuple[str, ...]
+    paths: tuple[PathRow, ...] = ()
 
 
 def run(request: Request, progress: Progress = lambda done, total: None) -> Report:
@@ -94,20 +98,23 @@ def run(request: Request, progress: Progress = lambda done, total: None) -> Repo
     """
     start, load = time.monotonic(), host.load_average()
     table = _Table(request, progress)
+    ways = PathTable(request, progress)
+    measured = ways if request.paths else table
     with suppress(KeyboardInterrupt), pinned(request.cpus):
-        table.fill()
-    rows = tuple(table.rows())
-    if table.complete and not rows:
-        raise KernelError("nothing could be measured", details=tuple(table.skipped), hint=_HINT)
+        measured.fill()
+    rows, paths = tuple(table.rows()), tuple(ways.rows())
+    if measured.complete and not (rows or paths):
+        raise KernelError("nothing could be measured", details=tuple(measured.skipped), hint=_HINT)
     return Report(
         schema=SCHEMA,
-        complete=table.complete,
+        complete=measured.complete,
         seconds=round(time.monotonic() - start, 1),
         keys=request.keys,
         host=host.describe(load),
         rows=rows,
         article=tuple(_article(rows)),
-        skipped=tuple(table.skipped),
+        skipped=tuple(measured.skipped),
+        paths=paths,
     )
 
 

@@ -1,4 +1,4 @@
-"""The measured programs: a chunk of 256 operations on one map, timed inside of the kernel.
+"""The measured programs: 256 operations on one map, timed inside of the kernel.
 
 A run of the program is one chunk.  Keys come from a linear congruential generator,
 ``x = x * 1664525 + c``, of which the upper half is scaled to the number of entries.  With *independent*
@@ -12,6 +12,7 @@ All stored values are 1 and their sum is kept, so that the share of hits can be 
 State, the one value of an array map:
 
     0 generator   8 sum of what was found   16 chunks done   24 progress   32 the constant 1
+    40 packets   48 time of the last packet of a chunk
     64 ring of 4096 times in ns, 8 bytes each   then a value as it is stored
 """
 
@@ -30,13 +31,15 @@ RING = 4096  # samples
 RING_AT = 64  # bytes
 VALUE_AT = RING_AT + RING * 8
 SPOILED = 0  # a sample that does not count
-XDP_PASS = 2
+XDP_DROP, XDP_PASS = 1, 2
+TC_ACT_SHOT = 2
 
 _UNROLLED = 4  # operations in one round of the loop
 _MULTIPLIER = 1664525
-_GENERATOR, _SUM, _CHUNKS, _PROGRESS, _ONE = 0, 8, 16, 24, 32
+_GENERATOR, _SUM, _CHUNKS, _PROGRESS, _ONE, _PACKETS, _LAST = 0, 8, 16, 24, 32, 40, 48
 
-_LOOKUP_ELEM, _UPDATE_ELEM, _DELETE_ELEM, _KTIME_GET_NS, _PUSH_ELEM, _PEEK_ELEM = 1, 2, 3, 5, 87, 89
+_LOOKUP_ELEM, _UPDATE_ELEM, _DELETE_ELEM, _KTIME_GET_NS, _REDIRECT = 1, 2, 3, 5, 23
+_PUSH_ELEM, _PEEK_ELEM = 87, 89
 
 # Registers that calls preserve.
 _CONSTANT, _X, _ROUNDS, _TOTAL = 6, 7, 8, 9
@@ -188,6 +191,13 @@ def _epilogue(code: Code, state_fd: int) -> None:
     code.map_value(1, state_fd, 0)
     code.store(8, 1, _GENERATOR, _X)
     code.store(8, 1, _SUM, _TOTAL)
+    _record(code)
+    code.alu_imm("mov", 0, XDP_PASS)
+    code.exit()
+
+
+def _record(code: Code) -> None:
+    """A chunk's time in r0 goes into the ring; r1 points to the state."""
     code.load(8, 2, 1, _CHUNKS)
     code.alu("mov", 3, 2)
     code.alu_imm("and", 3, RING - 1)
@@ -196,8 +206,6 @@ def _epilogue(code: Code, state_fd: int) -> None:
     code.store(8, 3, RING_AT, 0)
     code.alu_imm("add", 2, 1)
     code.store(8, 1, _CHUNKS, 2)
-    code.alu_imm("mov", 0, XDP_PASS)
-    code.exit()
 
 
 def _loop(code: Code, rounds: int) -> None:
@@ -374,3 +382,78 @@ def _spoil_if_alone(code: Code, other_fd: int) -> None:
     code.jump_if_register("jne", 2, 3, "overlapped")
     code.alu_imm("mov", 0, SPOILED)
     code.label("overlapped")
+
+
+# --- packets ------------------------------------------------------------------------------------------
+
+
+def packet_program(
+    target: Target, state_fd: int, verdict: int, redirect_to: int = 0, *, baseline: bool = False
+) -> bytes:
+    """XDP: reads a UDP packet's headers, looks one random key up, and lets the packet go where it should.
+
+    ``verdict``: XDP_DROP or XDP_PASS, unless there is an interface to ``redirect_to``.  ``baseline``: without
+    the lookup.  The time of 256 packets goes into the ring, with all that becomes of them meanwhile; the
+    first one of a fresh state is wrong.
+    """
+    code = Code()
+    _parse_udp(code)
+    _prologue(code, state_fd, target.shape)
+    _next_key(code, target, LOOKUP)
+    if baseline:
+        _baseline(code, target, state_fd, LOOKUP, False)
+    else:
+        _lookup(code, target, state_fd, False, "done")
+    code.label("done")
+    code.map_value(1, state_fd, 0)
+    code.store(8, 1, _GENERATOR, _X)
+    code.store(8, 1, _SUM, _TOTAL)
+    code.load(8, 2, 1, _PACKETS)
+    code.alu_imm("add", 2, 1)
+    code.store(8, 1, _PACKETS, 2)
+    code.alu_imm("and", 2, CHUNK - 1)
+    code.jump_if("jne", 2, 0, "out")
+    _record_since_last(code, state_fd)
+    code.label("out")
+    if redirect_to:
+        code.alu_imm("mov", 1, redirect_to)
+        code.alu_imm("mov", 2, 0)
+        code.call(_REDIRECT)
+    else:
+        code.alu_imm("mov", 0, verdict)
+    code.exit()
+    return code.build()
+
+
+def verdict_program(verdict: int) -> bytes:
+    """Does nothing but return ``verdict``."""
+    code = Code()
+    code.alu_imm("mov", 0, verdict)
+    code.exit()
+    return code.build()
+
+
+def _parse_udp(code: Code) -> None:
+    """Ethernet, IPv4 and UDP of the packet, r1 being ``struct xdp_md``; others go "out" without a lookup."""
+    code.load(4, 2, 1, 0)
+    code.load(4, 3, 1, 4)
+    code.alu("mov", 4, 2)
+    code.alu_imm("add", 4, 42)  # bytes of the three headers
+    code.jump_if_register("jgt", 4, 3, "out")
+    code.load(2, 4, 2, 12)
+    code.jump_if("jne", 4, int.from_bytes(b"\x08\x00", sys.byteorder), "out")
+    code.load(1, 4, 2, 14)
+    code.jump_if("jne", 4, 0x45, "out")
+    code.load(1, 4, 2, 23)
+    code.jump_if("jne", 4, 17, "out")
+    code.load(2, 4, 2, 36)
+    code.jump_if("jeq", 4, 0, "out")  # no port
+
+
+def _record_since_last(code: Code, state_fd: int) -> None:
+    code.call(_KTIME_GET_NS)
+    code.map_value(1, state_fd, 0)
+    code.load(8, 2, 1, _LAST)
+    code.store(8, 1, _LAST, 0)
+    code.alu("sub", 0, 2)
+    _record(code)

@@ -11,6 +11,7 @@ from bpfctl.bench import maps as bench
 from bpfctl.bench.compare import Change, changes, read_report
 from bpfctl.bench.like import Model, model_of_map, model_of_object, shapes_like
 from bpfctl.bench.maps import Report, Request, Row
+from bpfctl.bench.paths import PathRow
 from bpfctl.bench.shapes import SHAPES
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -25,7 +26,8 @@ _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 _USAGE = (
     "[ types LIST ] [ sizes LIST ] [ op LIST ] [ keys MODE ] [ rounds N ] [ cpus A[,B] ]\n"
-    "       [ like { FILE:MAP | id N | pinned PATH | name NAME } ] [ json FILE ] [ compare FILE ]"
+    "       [ like { FILE:MAP | id N | pinned PATH | name NAME } ] [ path LIST ]\n"
+    "       [ json FILE ] [ compare FILE ]"
 )
 
 
@@ -57,6 +59,7 @@ def _request(command: BenchCommand) -> Request:
         command.keys,
         command.rounds,
         command.cpus,
+        paths=command.paths,
     )
     if command.like is None:
         return request
@@ -115,13 +118,19 @@ def _lines(report: Report) -> Iterator[str]:
     cpu = f"{host.cpu}, " if host.cpu else ""
     jit = "" if host.jit is None else f", JIT {'on' if host.jit else 'off'}"
     yield f"Linux {host.kernel}, {cpu}{host.cpus} CPUs{jit}, load {host.load_before} to {host.load_after}"
-    yield f"{report.keys} keys, {report.seconds} s" + ("" if report.complete else ", interrupted")
+    keys = "a random key in each packet" if report.paths else f"{report.keys} keys"
+    yield f"{keys}, {report.seconds} s" + ("" if report.complete else ", interrupted")
     groups = dict.fromkeys((row.operation, row.entries) for row in report.rows)
     for operation, entries in groups:
         rows = [row for row in report.rows if (row.operation, row.entries) == (operation, entries)]
         yield ""
         yield f"{operation}, {entries} entries, ns an operation"
         yield columns(list(_cells(rows)), "  ")
+    for path, entries in dict.fromkeys((row.path, row.entries) for row in report.paths):
+        shares = [row for row in report.paths if (row.path, row.entries) == (path, entries)]
+        yield ""
+        yield f"path {path}, {entries} entries, ns that a lookup adds to a packet"
+        yield columns(list(_share_cells(shares)), "  ")
     if report.article:
         yield ""
         yield "the order that was published, pair by pair:"
@@ -149,6 +158,22 @@ def _cells(rows: list[Row]) -> Iterator[list[str]]:
             cells += ["-" if row.contended is None else f"{row.contended:.2f}"]
             cells += ["-" if row.overlap is None else f"{row.overlap:.0%}"]
         yield [*cells, _bar(row.ns / slowest)] if sys.stdout.isatty() else cells
+
+
+def _share_cells(rows: list[PathRow]) -> Iterator[list[str]]:
+    yield ["rank", "map", "ns", "interval", "share", "without", "hits", "disturbed"]
+    for row in rows:
+        cells = [
+            f"{row.rank}{'=' if row.tied else ''}",
+            row.map,
+            f"{row.ns:.2f}",
+            f"{row.low:.2f} - {row.high:.2f}",
+            f"{row.share:.1%}",
+            f"{row.base:.2f}",
+            f"{row.hits:.0%}",
+            f"{row.disturbed:.0%}",
+        ]
+        yield [*cells, _bar(row.share)] if sys.stdout.isatty() else cells
 
 
 def _bar(share: float) -> str:

@@ -300,13 +300,18 @@ def link_update(link_fd: int, new_fd: int, flags: int = 0, old_fd: int = 0) -> N
 
 
 class RunInput(NamedTuple):
-    """What BPF_PROG_TEST_RUN is given: ``*_room`` are the bytes there are for what comes back; 0: none."""
+    """What BPF_PROG_TEST_RUN is given: ``*_room`` are the bytes there are for what comes back; 0: none.
+
+    ``flags``: BPF_F_TEST_*.  ``batch_size``: live frames handled together; 0 leaves it to the kernel.
+    """
 
     data: bytes = b""
     ctx: bytes = b""
     repeat: int = 0
     data_room: int = 0
     ctx_room: int = 0
+    flags: int = 0
+    batch_size: int = 0
 
 
 class RunResult(NamedTuple):
@@ -325,7 +330,8 @@ def prog_test_run(fd: int, run: RunInput) -> RunResult:
     attr = bytearray(
         _TEST_RUN.pack(
             *(fd, 0, len(data), len(data_out), address(data), address(data_out)),
-            *(run.repeat, 0, len(ctx), len(ctx_out), address(ctx), address(ctx_out), 0, 0, 0),
+            *(run.repeat, 0, len(ctx), len(ctx_out), address(ctx), address(ctx_out)),
+            *(run.flags, 0, run.batch_size),
         )
     )
     syscall.system.bpf(Command.PROG_TEST_RUN, attr)

@@ -1,13 +1,16 @@
-"""Network namespaces by name, as ip-netns(8) keeps them under /run/netns."""
+"""Network namespaces: by name, as ip-netns(8) keeps them under /run/netns, and nameless ones of our own."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bpfctl.kernel import syscall
 
 DIRECTORY = "/run/netns"
+_OWN = "/proc/thread-self/ns/net"
 
 
 def path_of(name: str) -> str:
@@ -41,3 +44,20 @@ def enter(name: str) -> None:
         syscall.system.setns(fd, syscall.CLONE_NEWNET)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def of_our_own() -> Iterator[None]:
+    """This thread is in a new network namespace; it and all that it holds are gone at the end of the block.
+
+    It has no name, so it does not outlive this process either, however that ends.
+    """
+    before = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscall.system.unshare(syscall.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscall.system.setns(before, syscall.CLONE_NEWNET)
+    finally:
+        os.close(before)

@@ -1,6 +1,6 @@
-"""Network interfaces over rtnetlink: what is attached to their XDP slots, and attaching to them.
+"""Network interfaces over rtnetlink: what is attached to their XDP slots, attaching to them, and making some.
 
-Layouts and numbers: include/uapi/linux/if_link.h and rtnetlink.h.
+Layouts and numbers: include/uapi/linux/if_link.h, if_addr.h, veth.h and rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from bpfctl.kernel import syscall
 from bpfctl.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
     NetlinkSocket,
     attribute,
     attribute_s32,
@@ -31,14 +33,24 @@ XDP_FLAGS_REPLACE = 16
 
 _RTM_NEWLINK = 16
 _RTM_GETLINK = 18
+_RTM_NEWADDR = 20
 
+_IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_OPERSTATE = 16
+_IFLA_LINKINFO = 18
 _IFLA_EXT_MASK = 29
 _IFLA_XDP = 43
 _IFLA_ALT_IFNAME = 53
 _RTEXT_FILTER_SKIP_STATS = 8
+
+_IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
+_VETH_INFO_PEER = 1
+_IFF_UP = 1
+_IFA_LOCAL = 2
+_AF_INET = 2
 
 _IFLA_XDP_FD = 1
 _IFLA_XDP_ATTACHED = 2
@@ -50,6 +62,7 @@ _IFLA_XDP_HW_PROG_ID = 7
 _IFLA_XDP_EXPECTED_FD = 8
 
 _IFINFOMSG = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_IFADDRMSG = struct.Struct("=4BI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _IFNAMSIZ = 16
 _ALTIFNAMSIZ = 128
 
@@ -120,6 +133,26 @@ def set_xdp(
         nested += attribute_s32(_IFLA_XDP_EXPECTED_FD, expected_fd)
     body = _IFINFOMSG.pack(0, 0, ifindex, 0, 0) + attribute(_IFLA_XDP, nested)
     netlink.request(_RTM_NEWLINK, 0, body)
+
+
+def add_veth(netlink: NetlinkSocket, name: str, mac: bytes, peer: str) -> None:
+    """RTM_NEWLINK of a veth pair, both ends down; ``mac``: address of the end ``name``, 6 bytes."""
+    new = _IFINFOMSG.pack(0, 0, 0, 0, 0)
+    other = attribute(_VETH_INFO_PEER, new + attribute_text(_IFLA_IFNAME, peer))
+    kind = attribute_text(_IFLA_INFO_KIND, "veth") + attribute(_IFLA_INFO_DATA, other)
+    own = attribute_text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac)
+    netlink.request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, new + own + attribute(_IFLA_LINKINFO, kind))
+
+
+def set_up(netlink: NetlinkSocket, ifindex: int) -> None:
+    """RTM_NEWLINK of an interface that is there: IFF_UP."""
+    netlink.request(_RTM_NEWLINK, 0, _IFINFOMSG.pack(0, 0, ifindex, _IFF_UP, _IFF_UP))
+
+
+def add_address(netlink: NetlinkSocket, ifindex: int, address: bytes, prefix_length: int) -> None:
+    """RTM_NEWADDR of an IPv4 address, 4 bytes."""
+    body = _IFADDRMSG.pack(_AF_INET, prefix_length, 0, 0, ifindex) + attribute(_IFA_LOCAL, address)
+    netlink.request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def _ask_link(netlink: NetlinkSocket, body: bytes) -> LinkState:

@@ -191,6 +191,10 @@ class System:
         """setns(2); ``os.setns`` only exists from Python 3.12 on."""
         _check(_libc.setns(fd, kind))
 
+    def unshare(self, kind: int) -> None:
+        """unshare(2); ``os.unshare`` only exists from Python 3.12 on."""
+        _check(_libc.unshare(kind))
+
     def interface_index(self, fd: int, name: bytes) -> int:
         """SIOCGIFINDEX of ``name`` (15 bytes at most) in the network namespace of the socket ``fd``."""
         request = ctypes.create_string_buffer(name, _IFREQ_SIZE)

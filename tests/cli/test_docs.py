@@ -24,6 +24,7 @@ import bpfctl.cli
 from bpfctl.bench import compare as bench_compare
 from bpfctl.bench import host as bench_host
 from bpfctl.bench import maps as bench_maps
+from bpfctl.bench import paths as bench_paths
 from bpfctl.cli import obj_records
 from bpfctl.cli.app import App
 from bpfctl.cli.clicked import click_root
@@ -96,6 +97,7 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-bench.8", "Report", "host.caches[].", bench_host.Cache),
     ("bpfctl-bench.8", "Report", "rows[].", bench_maps.Row),
     ("bpfctl-bench.8", "Report", "article[].", bench_maps.Verdict),
+    ("bpfctl-bench.8", "Report", "paths[].", bench_paths.PathRow),
     ("bpfctl-bench.8", "Comparison", "", bench_compare.Change),
     ("bpfctl-obj.8", "bpfctl obj check", "", check.Fit),
     ("bpfctl-obj.8", "bpfctl obj check", "findings[].", check.Finding),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,14 @@ import pytest
 from fixture_types import Cli
 
 from bpfctl.bench import maps as bench
-from bpfctl.bench.cell import COLD, Cell, CellKey
+from bpfctl.bench.cell import COLD, Cell, CellKey, load, state_map, write_state
 from bpfctl.bench.maps import Request
+from bpfctl.bench.network import PATHS, SOCKET, TC, VETH, Road, road
+from bpfctl.bench.paths import PathTable
+from bpfctl.bench.programs import Target, fresh_state, packet_program
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, OPERATIONS, REINSERT, SHAPES, UPDATE
 from bpfctl.cli.main import INTERRUPTED
+from bpfctl.kernel import bpf
 
 pytestmark = pytest.mark.kernel
 TESTDATA = Path(__file__).parents[2] / "testdata"
@@ -142,3 +147,91 @@ def test_interrupt_shows_what_there_is() -> None:
 
 def test_a_cpu_that_is_not_ours(run: Cli) -> None:
     assert "CPU 4000 is not one" in run("bench", "maps", "cpus", 4000, status=1).stderr
+
+
+# --- packets ---
+
+
+def output(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def namespace() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def send(way: Road, count: int) -> None:
+    shape = SHAPES["array"]
+    with state_map(shape) as state, state_map(shape) as table:
+        write_state(state.number, fresh_state(shape, 1))
+        code = packet_program(Target(table.number, shape, 1), state.number, way.verdict, way.redirect_to)
+        with load(code) as program:
+            bpf.prog_test_run(program.number, way.run._replace(repeat=count))
+
+
+def far_end() -> int:
+    return int(json.loads(output("ip", "-j", "-s", "link", "show", "far"))[0]["stats64"]["rx"]["packets"])
+
+
+def dropped_at_ingress() -> int:
+    return next(
+        int(q["drops"]) for q in json.loads(output("tc", "-j", "-s", "qdisc")) if q["kind"] == "clsact"
+    )
+
+
+def met_a_full_socket() -> int:
+    lines = [line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()]
+    counters = {
+        protocol + name: int(figure)
+        for (protocol, *names), (_, *figures) in zip(lines[::2], lines[1::2], strict=True)
+        for name, figure in zip(names, figures, strict=True)
+    }
+    assert (counters["Udp:NoPorts"], counters["Ip:InHdrErrors"]) == (0, 0)
+    assert counters["Udp:RcvbufErrors"] > 0
+    return counters["Ip:InDelivers"]
+
+
+ARRIVED = {VETH: far_end, TC: dropped_at_ingress, SOCKET: met_a_full_socket}
+
+
+@pytest.mark.parametrize("path", ARRIVED)
+def test_packets_go_all_the_way(path: str) -> None:
+    home = namespace()
+    before = output("ip", "-j", "link")
+    with road(path) as way:
+        assert namespace() != home
+        send(way, 640)
+        time.sleep(0.01)  # a veth's queue may be left to a thread of the kernel
+        arrived = ARRIVED[path]()
+    assert 0 <= arrived - 640 < 10  # a new device announces itself, too
+    assert namespace() == home
+    assert output("ip", "-j", "link") == before
+
+
+def test_share_of_a_packet(run: Cli) -> None:
+    words = ("path", "drop,socket", "types", "array,lpm_trie", "sizes", "1k", "rounds", 2)
+    report = json.loads(run("-j", "bench", "maps", *words, status=0).stdout)
+    assert report["rows"] == report["skipped"] == []
+    rows = {(row["path"], row["map"]): row for row in report["paths"]}
+    assert len(rows) == 4
+    for row in rows.values():
+        assert row["hits"] == 1
+        assert row["base"] > 0
+    assert rows["drop", "lpm_trie"]["share"] > rows["drop", "array"]["share"]
+    assert rows["drop", "lpm_trie"]["share"] > 0.2
+    assert rows["socket", "array"]["base"] > 2 * rows["drop", "array"]["base"]
+
+
+def test_a_path_that_cannot_be_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bpfctl.kernel import rtnl_tc
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENODEV, "")
+
+    monkeypatch.setattr(rtnl_tc, "add_qdisc", refuse)
+    request = Request((SHAPES["array"],), (1,), rounds=1, paths=PATHS)
+    table = PathTable(request, lambda done, total: None)
+    table.fill()
+    assert table.complete
+    assert {row.path for row in table.rows()} == set(PATHS) - {TC}
+    assert table.skipped == ["path tc: No such device (ENODEV)"]

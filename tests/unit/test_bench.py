@@ -15,7 +15,8 @@ from bpfctl.bench.figures import Interval, interval, kendall_tau, median, ranks,
 from bpfctl.bench.host import Host
 from bpfctl.bench.like import Model, shapes_like
 from bpfctl.bench.maps import Report, Row
-from bpfctl.bench.programs import RING, Target
+from bpfctl.bench.network import udp_packet
+from bpfctl.bench.programs import RING, XDP_DROP, Target
 from bpfctl.bench.shapes import SHAPES, Shape
 from bpfctl.cli.grammar.bench import BenchCommand, parse_bench
 from bpfctl.errors import BpfctlError, UsageError
@@ -126,6 +127,31 @@ def test_baseline_differs_in_the_map_only() -> None:
     assert calls == [6, 2]  # four lookups, and the time twice
 
 
+@pytest.mark.parametrize(
+    ("redirect_to", "baseline", "calls"),
+    [(0, False, ["map_lookup_elem", "ktime_get_ns"]), (0, True, ["ktime_get_ns"]),
+     (7, False, ["map_lookup_elem", "ktime_get_ns", "redirect"])],
+)  # fmt: skip
+def test_a_packet_meets_one_lookup_and_its_verdict(
+    redirect_to: int, baseline: bool, calls: list[str]
+) -> None:
+    names = {1: "map_lookup_elem", 5: "ktime_get_ns", 23: "redirect"}
+    target = Target(5, SHAPES["lpm_trie"], 100)
+    code = programs.packet_program(target, 6, XDP_DROP, redirect_to, baseline=baseline)
+    slots = [code[at : at + 8] for at in range(0, len(code), 8)]
+    assert [names[int.from_bytes(slot[4:], "little")] for slot in slots if slot[0] == 0x85] == calls
+    assert (bytes.fromhex("b700000001000000") in slots) is (not redirect_to)
+
+
+def test_packet_is_sound_udp() -> None:
+    packet = udp_packet()
+    assert len(packet) == 60
+    words = [int.from_bytes(packet[at : at + 2], "big") for at in range(14, 34, 2)]
+    total = sum(words)
+    assert (total & 0xFFFF) + (total >> 16) == 0xFFFF  # RFC 1071
+    assert (words[1], int.from_bytes(packet[38:40], "big")) == (46, 26)
+
+
 # --- words ---------------------------------------------------------------------------------------
 
 
@@ -140,6 +166,7 @@ def test_baseline_differs_in_the_map_only() -> None:
         ("cpus 0,1 json x", BenchCommand(cpus=(0, 1), json="x")),
         ("like id 7 compare old", BenchCommand(like=Reference("id", "7"), compare="old")),
         ("like a:b.o:m", BenchCommand(like=("a:b.o", "m"))),
+        ("--path drop,tc cpus 1", BenchCommand(paths=("drop", "tc"), cpus=(1,))),
     ],
 )  # fmt: skip
 def test_words(words: str, command: BenchCommand) -> None:
@@ -149,7 +176,8 @@ def test_words(words: str, command: BenchCommand) -> None:
 @pytest.mark.parametrize(
     "words",
     ["types", "types hsh", "types ,", "sizes 0", "sizes 5M", "sizes 1x", "keys warm", "cpus a", "cpus 0,1,2",
-     "like x.o", "like :m", "rounds -1", "speed"],
+     "like x.o", "like :m", "rounds -1", "speed", "path xdp", "path drop op update",
+     "path drop keys cold", "path tc cpus 0,1"],
 )  # fmt: skip
 def test_mistakes(words: str) -> None:
     with pytest.raises(UsageError):

@@ -1,7 +1,7 @@
 """The words of ``bench maps``, each once and in any order; those of ours may be written as options.
 
 [ types LIST ] [ sizes LIST ] [ op LIST ] [ keys MODE ] [ rounds N ] [ cpus A[,B] ]
-[ like { OBJ:MAP | id N | pinned PATH | name NAME } ] [ json FILE ] [ compare FILE ]
+[ like { OBJ:MAP | id N | pinned PATH | name NAME } ] [ path LIST ] [ json FILE ] [ compare FILE ]
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from typing import NamedTuple
 
 from bpfctl.bench.cell import DEPENDENT, KEY_MODES
 from bpfctl.bench.maps import ROUNDS
+from bpfctl.bench.network import PATHS
 from bpfctl.bench.shapes import DEFAULT_SHAPES, LOOKUP, OPERATIONS, SHAPES
 from bpfctl.cli.grammar.reference import maybe_reference
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
 
-KEYWORDS = "types sizes op keys rounds cpus like json compare"
+KEYWORDS = "types sizes op keys rounds cpus like path json compare"
 _SUFFIXES = {"k": 1 << 10, "M": 1 << 20}
 _LARGEST = 1 << 22  # entries
 _MOST_ROUNDS = 1000
+_OF_PATHS = ((LOOKUP,), DEPENDENT, False)  # operations and keys as they are by default, no second CPU
 
 
 class BenchCommand(NamedTuple):
@@ -33,6 +35,7 @@ class BenchCommand(NamedTuple):
     rounds: int = ROUNDS
     cpus: tuple[int, ...] = ()
     like: Reference | tuple[str, str] | None = None
+    paths: tuple[str, ...] = ()
     json: str | None = None
     compare: str | None = None
 
@@ -56,12 +59,16 @@ def parse_bench(words: Sequence[str]) -> BenchCommand:
             command = command._replace(cpus=_cpus(tokens))
         elif tokens.take("like"):
             command = command._replace(like=_like(tokens))
+        elif tokens.take("path"):
+            command = command._replace(paths=_names(tokens, "path", PATHS))
         elif tokens.take("json"):
             command = command._replace(json=tokens.value("FILE"))
         elif tokens.take("compare"):
             command = command._replace(compare=tokens.value("FILE"))
         else:
             raise unknown(tokens.peek(), ", ".join(KEYWORDS.split()))
+    if command.paths and (command.operations, command.keys, len(command.cpus) > 1) != _OF_PATHS:
+        raise UsageError("path measures lookups of one random key in each packet, on one CPU")
     return command
 
 
