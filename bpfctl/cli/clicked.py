@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,19 +100,20 @@ def completion_script(shell: str) -> str | None:
 
 
 def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What may come next: an interface or a file where the word before asks for one, else keywords.
+    """What may come next: a value or a file where the word before asks for one, else keywords.
 
     Where no keyword fits it may be a file.
     """
     from click.shell_completion import CompletionItem
 
+    from bpfctl.cli.candidates import values
+
     words: list[str] = ctx.params.get("words") or []
     before = words[-1] if words else ""
     if before in _AFTER:
         return [CompletionItem(incomplete, type=_AFTER[before])]
-    if before == "dev":
-        candidates: Sequence[str] = sorted(os.listdir("/sys/class/net"))
-    else:
+    candidates: Sequence[str] | None = values(words, ctx.parent.info_name or "" if ctx.parent else "")
+    if candidates is None:
         assert isinstance(ctx.command, ClickCommand)
         candidates = ctx.command.plain.keywords
     fitting = [CompletionItem(word) for word in candidates if word.startswith(incomplete)]
