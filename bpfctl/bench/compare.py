@@ -26,11 +26,15 @@ class Change(NamedTuple):
 
 
 class OldReport(NamedTuple):
-    """What is compared of an earlier report: (operation, entries, map) -> figure, and the kernel."""
+    """What is compared of an earlier report: (operation, entries, map) -> figure, and the kernel.
+
+    ``contended``: the same with another CPU at work, ns, where that was measured.
+    """
 
     kernel: str
     keys: str
     figures: dict[tuple[str, int, str], Interval]
+    contended: dict[tuple[str, int, str], float]
 
 
 def read_report(path: str) -> OldReport:
@@ -46,9 +50,14 @@ def read_report(path: str) -> OldReport:
         raise BpfctlError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BpfctlError(f"{path}: no JSON: {printable(str(error))}") from error
+    return checked_report(document, path)
+
+
+def checked_report(document: object, path: str) -> OldReport:
+    """A report as it was decoded from JSON; raises BpfctlError, which names ``path``, for anything else."""
     try:
         return _checked(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BpfctlError(
             f"{path}: no report of bench maps ({printable(str(error))} is missing or wrong)"
         ) from error
@@ -63,7 +72,12 @@ def _checked(document: Any) -> OldReport:
         )
         for row in document["rows"]
     }
-    return OldReport(str(document["host"]["kernel"]), str(document["keys"]), figures)
+    contended = {
+        (str(row["operation"]), int(row["entries"]), str(row["map"])): float(row["contended"])
+        for row in document["rows"]
+        if row.get("contended") is not None
+    }
+    return OldReport(str(document["host"]["kernel"]), str(document["keys"]), figures, contended)
 
 
 def changes(old: OldReport, new: Report) -> Iterator[Change]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from bpfctl.api import resolved
 from bpfctl.bench import maps as bench
+from bpfctl.bench import saved
 from bpfctl.bench.compare import Change, changes, read_report
 from bpfctl.bench.like import Model, model_of_map, model_of_object, shapes_like
 from bpfctl.bench.maps import Report, Request, Row
@@ -42,6 +43,8 @@ def maps(app: App, words: list[str]) -> None:
     command = parse_bench(words)
     old = read_report(command.compare) if command.compare else None
     report = bench.run(_request(command), _progress())
+    if report.complete and command.like is None and command.rounds >= bench.ROUNDS:
+        saved.keep(to_json(report))
     if command.json:
         _write(command.json, to_json(report, indent=4) + "\n")
     if old:
