@@ -39,6 +39,7 @@ Where a change goes:
   what show and dump know                 inventory/
   elements of maps                        inventory/ batch.py, typed.py, textforms.py; loader/restore.py
   a benchmark                             bench/, generated programs that the kernel times
+  a rule of advise                        advise/*_rules.py; what it may rely on: interpret.py, sites.py
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py
   a fallback for older kernels            kernel/probe.py has the evidence for it

@@ -44,6 +44,7 @@ ROOT = Group(
         "map": "bpfctl.cli.map:map_",
         "obj": "bpfctl.cli.obj:obj",
         "bench": "bpfctl.cli.bench:bench",
+        "advise": "bpfctl.cli.advise:advise",
         "feature": "bpfctl.cli.feature:feature",
         "btf": "bpfctl.cli.btf:btf",
         "completion": "bpfctl.cli.completion:completion",

@@ -21,6 +21,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import bpfctl.cli
+from bpfctl.advise import findings as advise_findings
 from bpfctl.bench import compare as bench_compare
 from bpfctl.bench import host as bench_host
 from bpfctl.bench import maps as bench_maps
@@ -66,6 +67,7 @@ WORDS = {
     "prog_profile.py": ("prog",),
     "prog_run.py": ("prog",),
     "grammar/bench.py": ("bench",),
+    "grammar/advise.py": ("advise",),
 }
 # page and subsection of a key table, and the key that leads to the record; "" for the document itself
 RECORDS: list[tuple[str, str, str, type]] = [
@@ -92,6 +94,9 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-obj.8", "", "relocations[].", obj_records.RelocationRecord),
     ("bpfctl-obj.8", "", "externs[].", obj_records.ExternRecord),
     ("bpfctl-obj.8", "", "btf.", obj_records.BtfRecord),
+    ("bpfctl-advise.8", "Report", "", advise_findings.Advice),
+    ("bpfctl-advise.8", "Report", "findings[].", advise_findings.Finding),
+    ("bpfctl-advise.8", "Report", "findings[].saving.", advise_findings.Saving),
     ("bpfctl-bench.8", "Report", "", bench_maps.Report),
     ("bpfctl-bench.8", "Report", "host.", bench_host.Host),
     ("bpfctl-bench.8", "Report", "host.caches[].", bench_host.Cache),
@@ -155,7 +160,7 @@ def test_completes(path: tuple[str, ...]) -> None:
 
 
 def test_every_object_has_a_page() -> None:
-    objects = {path[0] for path in COMMANDS if len(path) > 1}
+    objects = {path[0] for path in COMMANDS if len(path) > 1} | {"advise"}
     assert set(manual.PAGES) == {"bpfctl.8"} | {f"bpfctl-{name}.8" for name in objects}
 
 
@@ -190,7 +195,7 @@ def test_words_of_the_grammar_are_in_the_manual(module: str, objects: tuple[str,
 
 @every_command
 def test_words_that_completion_offers_are_in_the_manual(path: tuple[str, ...]) -> None:
-    if len(path) == 1:
+    if manual.page_of(*path) == "bpfctl.8":
         known = set(manual.text(manual.section("bpfctl.8", "SYNOPSIS")).split())
     else:
         known = _words_of_page(manual.page_of(*path))

@@ -8,8 +8,8 @@ from runner import Cli
 from bpfctl.uapi import AttachType, ProgramType
 
 OBJECTS = (
-    "link, qdisc, filter, action, route, nexthop, exec, prog, map, obj, bench, feature, btf, completion, "
-    "version"
+    "link, qdisc, filter, action, route, nexthop, exec, prog, map, obj, bench, advise, feature, btf, "
+    "completion, version"
 )
 PROGRAM_TYPES = ", ".join(kind.name.lower() for kind in ProgramType if kind)
 ATTACH_TYPES = ", ".join(kind.name.lower() for kind in AttachType)

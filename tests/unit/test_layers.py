@@ -27,7 +27,7 @@ PACKAGE = ROOT / "bpfctl"
 
 LEAVES = {"errors", "uapi"}
 LEFT = LEAVES | {"btf", "helpers", "insn", "objfile", "since"}
-VERBS = {"attach", "bench", "inventory", "loader"}
+VERBS = {"advise", "attach", "bench", "inventory", "loader"}
 
 # room -> the rooms that it may import; a room is a module or package directly under bpfctl
 MAY_IMPORT: dict[str, set[str]] = {
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loader": LEFT | {"kernel", "inventory"},
     "attach": LEFT | {"kernel", "inventory", "loader"},
     "bench": LEFT | {"kernel"},
+    "advise": LEFT | {"kernel", "inventory", "bench", "version"},
     "sources": LEFT | VERBS,
     "api_routes": LEFT | VERBS | {"sources"},
     "api_actions": LEFT | VERBS | {"sources"},

@@ -1,0 +1,1 @@
+"""What could be better about maps: programs are interpreted, rules look at what was found."""

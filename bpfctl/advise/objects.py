@@ -1,0 +1,108 @@
+"""The programs of an object file as code to interpret: linked, not fitted to a kernel's types."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from bpfctl.advise.code import KERNEL_FUNCTION, Code, MapDefinition, MapLoad, SourceLine
+from bpfctl.advise.subject import Subject
+from bpfctl.advise.values import MapToken, inner
+from bpfctl.errors import BpfctlError, UnsupportedObjectError, printable
+from bpfctl.insn import SLOT, decode
+from bpfctl.objfile import link_program, read_object
+from bpfctl.objfile.spec import LinkedProgram, MapOrigin, MapSpec, ObjectSpec, ProgramSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LINE = Struct("<4I")
+_COLUMN_BITS = 10
+
+
+def read_subject(path: str) -> Subject:
+    """All programs and maps of the object file ``path``.
+
+    Raises as ``read_object``, and UnsupportedObjectError for one of the other byte order.
+    """
+    obj = read_object(path)
+    if obj.byte_order != "little":
+        raise UnsupportedObjectError("big-endian code is not analysed", path=path)
+    maps = _definitions(obj)
+    codes, skipped = [], []
+    for program in obj.programs.values():
+        try:
+            codes.append(_code(obj, program, maps))
+        except BpfctlError as error:
+            skipped.append(f"program {printable(program.name)}: {error.message}")
+    return Subject(path, False, codes, maps, skipped)
+
+
+def _definitions(obj: ObjectSpec) -> dict[MapToken, MapDefinition]:
+    found: dict[MapToken, MapDefinition] = {}
+    placed = {slot.target for spec in obj.maps.values() for slot in spec.slots}
+    placed |= {spec.inner.name for spec in obj.maps.values() if spec.inner is not None}
+    for name, spec in obj.maps.items():
+        found[name] = _definition(name, spec)._replace(placed=name in placed)
+        if spec.inner is not None:
+            found[inner(name)] = _definition(str(inner(name)), spec.inner)
+    return found
+
+
+def _definition(name: str, spec: MapSpec) -> MapDefinition:
+    return MapDefinition(
+        token=name,
+        name=name,
+        type=spec.map_type,
+        key_size=spec.key_size,
+        value_size=spec.value_size,
+        max_entries=spec.max_entries,
+        flags=int(spec.flags),
+        numa_node=spec.numa_node,
+        pinned=bool(spec.pinning),
+        data=spec.origin in (MapOrigin.DATA, MapOrigin.STRUCT_OPS),
+    )
+
+
+def _code(obj: ObjectSpec, program: ProgramSpec, maps: dict[MapToken, MapDefinition]) -> Code:
+    linked = link_program(obj, program.name, unfitted=True)
+    tables = linked.jump_tables
+    indirect = {target for table in tables.values() for target in table}
+    return Code(
+        name=program.name,
+        type=program.program_type,
+        slots=decode(linked.code),
+        maps=maps,
+        loads={
+            reference.index: MapLoad(reference.map, reference.value_offset)
+            for reference in linked.references
+            if reference.map not in tables
+        },
+        helpers={extern.index: KERNEL_FUNCTION for extern in linked.externs if extern.is_call},
+        unsure=frozenset(_fitted_later(obj, linked)),
+        indirect=tuple(sorted(indirect)) if tables else None,
+        lines=list(_lines(obj, linked)),
+    )
+
+
+def _fitted_later(obj: ObjectSpec, linked: LinkedProgram) -> Iterator[int]:
+    """Instructions that CO-RE or an extern gives a value."""
+    yield from (extern.index for extern in linked.externs)
+    if obj.btf_ext is None:
+        return
+    for placed in linked.functions:
+        for function in obj.functions:
+            if function.name == placed.name and function.size == placed.size * SLOT:
+                section = obj._elf.sections[function.section_index].name
+                found = obj.btf_ext.core_relocations_for(section, function.offset, function.size)
+                yield from (placed.start + (core.offset - function.offset) // SLOT for core in found)
+
+
+def _lines(obj: ObjectSpec, linked: LinkedProgram) -> Iterator[tuple[int, SourceLine]]:
+    """By rising instruction number."""
+    if obj.btf is None or not linked.line_info:
+        return
+    size = linked.line_info_size
+    for start in range(0, len(linked.line_info), size):
+        pc, file, text, place = _LINE.unpack_from(linked.line_info, start)
+        yield pc, SourceLine(obj.btf.string(file), place >> _COLUMN_BITS, obj.btf.string(text).strip())

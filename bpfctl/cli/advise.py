@@ -1,0 +1,114 @@
+"""``advise``: what could be better about the maps of programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bpfctl.advise.advice import advise as advise_about
+from bpfctl.advise.findings import WARN, Advice, Finding, Saving
+from bpfctl.advise.machine import this_machine
+from bpfctl.advise.subject import Subject
+from bpfctl.api import resolved
+from bpfctl.bench.compare import OldReport, read_report
+from bpfctl.bench.saved import latest
+from bpfctl.cli.app import App
+from bpfctl.cli.command import words_command
+from bpfctl.cli.grammar.advise import KEYWORDS, AdviseCommand, parse_advise
+from bpfctl.errors import BpfctlError
+
+_USAGE = (
+    "{ FILE | id N | pinned PATH | name NAME | live }\n"
+    "       [ format { text | json | sarif } ] [ strict ] [ bench FILE ] [ pedantic ]"
+)
+_NO_FIGURE = "not measured: run bpfctl bench maps"
+# Rules whose gain `bench maps` has an operation for; of the others nothing is said.
+_MEASURED = ("A2", "A3", "A4", "A5", "A7", "A9", "A10", "A11", "A15", "A19")
+
+
+@words_command("advise", _USAGE, KEYWORDS)
+def advise(app: App, words: list[str]) -> None:
+    """Say what could be better about maps: of an object file, a loaded program, or all that are loaded.
+
+    Instructions are interpreted, not run.  Each finding has a rule, how it is known, the source line, what
+    would mean something else afterwards, and the saving that "bench maps" measured on this kernel.  With
+    "strict" a finding of level warn makes the exit status 1; "pedantic" adds rules seldom worth following.
+    """
+    command = parse_advise(words)
+    report = read_report(command.bench) if command.bench else latest()
+    advice = _advice(command, report)
+    if command.format == "sarif":
+        _show_sarif(app, advice)
+    else:
+        app.output.json = app.output.json or command.format == "json"
+        app.output.record(advice, lambda record: "\n".join(_lines(record)))
+    grave = sum(finding.level == WARN for finding in advice.findings)
+    if command.strict and grave:
+        raise BpfctlError(f"{grave} finding{'s' if grave > 1 else ''} of level warn")
+
+
+def _advice(command: AdviseCommand, report: OldReport | None) -> Advice:
+    return advise_about(_subject(command), this_machine(), report, pedantic=command.pedantic)
+
+
+def _subject(command: AdviseCommand) -> Subject:
+    if isinstance(command.subject, str):
+        from bpfctl.advise.objects import read_subject
+
+        return read_subject(command.subject)
+    from bpfctl.advise.live import read_live
+
+    return read_live(None if command.subject is None else resolved(command.subject))
+
+
+def _show_sarif(app: App, advice: Advice) -> None:
+    import json
+
+    from bpfctl.advise.sarif import document
+
+    app.output.text(json.dumps(document([advice]), indent=2))
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+
+def _lines(advice: Advice) -> Iterator[str]:
+    yield f"{advice.subject}: {advice.programs} programs, {advice.maps} maps, {len(advice.findings)} findings"
+    for finding in advice.findings:
+        yield ""
+        yield from _finding(finding)
+    if advice.unfinished:
+        yield ""
+    for reason in advice.unfinished:
+        yield f"not analysed: {reason}"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    about = [f"program {finding.program}"] if finding.program is not None else []
+    about += [f"map {finding.map}"] if finding.map is not None else []
+    yield f"{finding.rule} {finding.level} ({finding.confidence})  {'  '.join(about)}"
+    yield f"  {finding.message}"
+    if finding.instruction is not None:
+        yield f"  at {_place(finding)}"
+    yield f"  changes: {finding.change}"
+    if finding.saving is not None:
+        yield f"  saves: {_saving(finding.saving)}"
+    elif finding.rule in _MEASURED:
+        yield f"  saves: {_NO_FIGURE}"
+
+
+def _place(finding: Finding) -> str:
+    text = f"instruction {finding.instruction}"
+    if finding.file:
+        text += f", {finding.file}:{finding.line}"
+    if finding.source:
+        text += f": {finding.source}"
+    return text + (f"  (and {finding.sites - 1} more)" if finding.sites > 1 else "")
+
+
+def _saving(saving: Saving) -> str:
+    text = f"{saving.operation}, {saving.entries} entries: {saving.map} {saving.before:.2f} ns"
+    text += f" -> {saving.instead} {saving.after:.2f} ns" if saving.instead else ", all of it"
+    if saving.contended_before is not None:
+        text += f"; beside another CPU {saving.contended_before:.2f} ns"
+        text += f" -> {saving.contended_after:.2f} ns" if saving.contended_after is not None else ""
+    return f"{text} (Linux {saving.kernel})"
