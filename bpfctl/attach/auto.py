@@ -27,6 +27,7 @@ _FAMILIES = {
     **dict.fromkeys(
         ("uprobe.multi", "uretprobe.multi", "uprobe.session"), ("uprobe:attach_multi", "FILE:PATTERN")
     ),
+    "usdt": ("usdt:attach", "FILE:PROVIDER:NAME"),
     **dict.fromkeys(("tp", "tracepoint"), ("tracepoint:attach", "CATEGORY/NAME")),
     **dict.fromkeys(("raw_tp", "raw_tracepoint"), ("raw_tracepoint:attach", "NAME")),
     **dict.fromkeys(("fentry", "fexit", "fmod_ret", "fsession", "freplace"), (_TRACING, "FUNCTION")),
@@ -94,7 +95,7 @@ def check(spec: ProgramSpec, path: str, *, has_target: bool = False) -> None:
 
 def _other(spec: ProgramSpec) -> str:
     name = family(spec)
-    if name == "usdt" or name.endswith(".multi"):
+    if name.endswith(".multi"):
         return "a program that uses libbpf attaches it"
     if spec.program_type == ProgramType.STRUCT_OPS:
         return "`bpfctl prog loadall FILE DIRECTORY autoattach` registers the struct_ops map that has it"

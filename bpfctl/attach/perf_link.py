@@ -8,14 +8,16 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import Program
 
 
-def attach(program: Program, event: Fd, where: str) -> Fd:
+def attach(program: Program, event: Fd, where: str, *, cookie: int = 0) -> Fd:
     """The link of ``program`` to ``event``, which it keeps; ``where``: what it is, for errors.
+
+    ``cookie``: what the program can ask for (bpf_get_attach_cookie).
 
     Kernels before 5.15 can only attach for as long as this process lives, which is of no use: that is a
     NotSupportedError.
     """
     try:
-        made = Fd(link.perf_event(program.fd.number, event.number))
+        made = Fd(link.perf_event(program.fd.number, event.number, cookie))
     except OSError as error:
         need(probe.PERF_LINK, program, error)
         raise refused(program, where, error, "BPF_LINK_CREATE") from error

@@ -16,7 +16,7 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import Program
 from bpfctl.objfile.executable import Executable, function_offset
 
-_HINTS = {
+HINTS = {
     errno.EINVAL: "no instruction begins there, or the file system cannot take uprobes",
     errno.EIO: "the file cannot be probed: its file system does not allow mapping it",
 }
@@ -39,14 +39,23 @@ def attach(program: Program) -> Fd:
     with Executable(place.path) as binary:
         start = function_offset(binary, place.function) if place.function else 0
     where = f"{'the return of ' if at_return else ''}{place.function} in {place.path}"
+    with open_event(program, place.path, start + place.offset, where, at_return=at_return) as event:
+        return perf_link.attach(program, event, where)
+
+
+def open_event(
+    program: Program, path: str, offset: int, where: str, *, at_return: bool = False, counter: int = 0
+) -> Fd:
+    """The event of byte ``offset`` of ``path``, for ``program``; ``where``: what it is, for errors.
+
+    ``counter``: where in the file a semaphore is that counts who listens; 0: there is none.
+    """
     try:
-        event = Fd(perf_event.uprobe(place.path, start + place.offset, at_return=at_return))
+        return Fd(perf_event.uprobe(path, offset, at_return=at_return, counter=counter))
     except OSError as error:
         if not perf_event.has_unit("uprobe"):
             raise lacks(program, "uprobes (CONFIG_UPROBE_EVENTS)", "uprobes", "4.17") from error
-        raise refused(program, where, error, "perf_event_open", _HINTS) from error
-    with event:
-        return perf_link.attach(program, event, where)
+        raise refused(program, where, error, "perf_event_open", HINTS) from error
 
 
 def attach_multi(program: Program) -> Fd:
@@ -69,7 +78,7 @@ def attach_multi(program: Program) -> Fd:
     except OSError as error:
         need(probe.UPROBE_MULTI, program, error)
         where = f"{place.function} in {place.path} ({len(offsets)} functions)"
-        raise refused(program, where, error, "BPF_LINK_CREATE", _HINTS) from error
+        raise refused(program, where, error, "BPF_LINK_CREATE", HINTS) from error
 
 
 def _parse(program: Program) -> Place:

@@ -28,9 +28,10 @@ def raw_tracepoint_open(program_fd: int, name: str | None) -> int:
     return syscall.system.bpf(Command.RAW_TRACEPOINT_OPEN, attr)
 
 
-def perf_event(program_fd: int, event_fd: int) -> int:
+def perf_event(program_fd: int, event_fd: int, cookie: int = 0) -> int:
     """A link to a perf event, which it keeps open (since Linux 5.15)."""
-    return bpf.link_create(program_fd, event_fd, AttachType.PERF_EVENT, options=bytes(8))
+    options = struct.pack("=Q", cookie)
+    return bpf.link_create(program_fd, event_fd, AttachType.PERF_EVENT, options=options)
 
 
 def kprobe_multi(

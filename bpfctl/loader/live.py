@@ -36,12 +36,13 @@ class Map:
 
 @dataclass(slots=True)
 class Program:
-    """An open program; ``program_type`` is what it was loaded as."""
+    """An open program; ``program_type`` is what it was loaded as, ``maps`` those of its object."""
 
     spec: ProgramSpec
     linked: LinkedProgram
     program_type: int
     fd: Fd
+    maps: dict[str, Map] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

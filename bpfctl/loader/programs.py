@@ -101,7 +101,7 @@ def load_program(
     finally:
         for table in tables.values():
             table.close()  # the program holds its own
-    return Program(spec, linked, request.program_type, Fd(fd))
+    return Program(spec, linked, request.program_type, Fd(fd), loaded.maps)
 
 
 def _jump_tables(linked: LinkedProgram, path: str) -> dict[str, Fd]:

@@ -19,6 +19,8 @@ from bpfctl.errors import BpfctlError, NotFoundError, ObjectFileError, errno_tex
 
 _SYMBOL = struct.Struct("=IBBHQQ")
 _SECTION = struct.Struct("=2I4Q2I2Q")
+_SEGMENT = struct.Struct("=2I6Q")
+_PT_LOAD, _PF_X = 1, 1
 _SHT_SYMTAB, _SHT_DYNSYM, _SHT_NOBITS = 2, 11, 8
 _SHT_VERSYM, _SHT_VERDEF = 0x6FFFFFFF, 0x6FFFFFFD
 _STT_FUNC, _STB_WEAK = 2, 2
@@ -38,6 +40,15 @@ class Section(NamedTuple):
     info: int
     align: int
     entsize: int
+
+
+class Segment(NamedTuple):
+    """A part of the file that is loaded at ``address``: ``size`` bytes from ``offset`` on."""
+
+    address: int
+    size: int
+    offset: int
+    executable: bool
 
 
 class Function(NamedTuple):
@@ -102,6 +113,22 @@ class Executable:
                 raise self._error("a section lies outside of the file")
         self._names = sections[names] if names < count else None
         return sections
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What of the file is loaded, read anew each time."""
+        table, size, count = (
+            struct.unpack_from("=Q", self._data, 32)[0],
+            *struct.unpack_from("=2H", self._data, 54),
+        )
+        if count and (size != _SEGMENT.size or table + count * size > len(self._data)):
+            raise self._error("its program headers lie outside of the file")
+        rows = (_SEGMENT.unpack_from(self._data, table + n * size) for n in range(count))
+        return [
+            Segment(address, file_size, offset, bool(flags & _PF_X))
+            for kind, flags, offset, address, _, file_size, _, _ in rows
+            if kind == _PT_LOAD
+        ]
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""

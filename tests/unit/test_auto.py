@@ -10,13 +10,12 @@ from bpfctl.objfile.sections import _TABLE, section_kind
 from bpfctl.objfile.spec import FunctionSpec, ProgramSpec
 
 # What libbpf attaches by name and bpfctl does not.
-_NOT_YET = {"usdt", "usdt.s"}
-_NOT_YET |= {f"{name}.multi{s}" for name in ("fentry", "fexit", "fsession") for s in ("", ".s")}
+_NOT_YET = {f"{name}.multi{s}" for name in ("fentry", "fexit", "fsession") for s in ("", ".s")}
 _FOUND_BY_NAME = {
     *("kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi", "kretprobe.multi", "kprobe.session"),
     *("uprobe", "uretprobe", "uprobe.multi", "uretprobe.multi", "uprobe.session"),
     *("tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf", "fentry", "fexit", "fmod_ret", "fsession"),
-    *("freplace", "lsm", "iter"),
+    *("freplace", "lsm", "iter", "usdt"),
 }
 
 
