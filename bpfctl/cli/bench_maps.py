@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from bpfctl.api import resolved
 from bpfctl.bench import maps as bench
-from bpfctl.bench import saved
+from bpfctl.bench import plot, saved
 from bpfctl.bench.compare import Change, changes, read_report
 from bpfctl.bench.like import Model, model_of_map, model_of_object, shapes_like
 from bpfctl.bench.maps import Report, Request, Row
@@ -28,7 +28,7 @@ _BLOCKS = " ▏▎▍▌▋▊▉█"
 _USAGE = (
     "[ types LIST ] [ sizes LIST ] [ op LIST ] [ keys MODE ] [ rounds N ] [ cpus A[,B] ]\n"
     "       [ like { FILE:MAP | id N | pinned PATH | name NAME } ] [ path LIST ]\n"
-    "       [ json FILE ] [ compare FILE ]"
+    "       [ json FILE ] [ plot FILE ] [ compare FILE ]"
 )
 
 
@@ -42,11 +42,15 @@ def maps(app: App, words: list[str]) -> None:
     """
     command = parse_bench(words)
     old = read_report(command.compare) if command.compare else None
+    if command.plot:
+        plot.require()
     report = bench.run(_request(command), _progress())
-    if report.complete and command.like is None and command.rounds >= bench.ROUNDS:
+    if report.complete and report.rows and command.like is None and command.rounds >= bench.ROUNDS:
         saved.keep(to_json(report))
     if command.json:
         _write(command.json, to_json(report, indent=4) + "\n")
+    if command.plot:
+        plot.write(report, command.plot)
     if old:
         app.output.records(changes(old, report), _change)
     else:

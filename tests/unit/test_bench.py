@@ -166,6 +166,7 @@ def test_packet_is_sound_udp() -> None:
         ("cpus 0,1 json x", BenchCommand(cpus=(0, 1), json="x")),
         ("like id 7 compare old", BenchCommand(like=Reference("id", "7"), compare="old")),
         ("like a:b.o:m", BenchCommand(like=("a:b.o", "m"))),
+        ("plot a.b/x.svg", BenchCommand(plot="a.b/x.svg")),
         ("--path drop,tc cpus 1", BenchCommand(paths=("drop", "tc"), cpus=(1,))),
     ],
 )  # fmt: skip
@@ -177,7 +178,7 @@ def test_words(words: str, command: BenchCommand) -> None:
     "words",
     ["types", "types hsh", "types ,", "sizes 0", "sizes 5M", "sizes 1x", "keys warm", "cpus a", "cpus 0,1,2",
      "like x.o", "like :m", "rounds -1", "speed", "path xdp", "path drop op update",
-     "path drop keys cold", "path tc cpus 0,1"],
+     "path drop keys cold", "path tc cpus 0,1", "plot x.pdf"],
 )  # fmt: skip
 def test_mistakes(words: str) -> None:
     with pytest.raises(UsageError):

@@ -1,7 +1,8 @@
 """The words of ``bench maps``, each once and in any order; those of ours may be written as options.
 
 [ types LIST ] [ sizes LIST ] [ op LIST ] [ keys MODE ] [ rounds N ] [ cpus A[,B] ]
-[ like { OBJ:MAP | id N | pinned PATH | name NAME } ] [ path LIST ] [ json FILE ] [ compare FILE ]
+[ like { OBJ:MAP | id N | pinned PATH | name NAME } ] [ path LIST ] [ json FILE ] [ plot FILE ]
+[ compare FILE ]
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
 
-KEYWORDS = "types sizes op keys rounds cpus like path json compare"
+KEYWORDS = "types sizes op keys rounds cpus like path json plot compare"
 _SUFFIXES = {"k": 1 << 10, "M": 1 << 20}
 _LARGEST = 1 << 22  # entries
 _MOST_ROUNDS = 1000
@@ -37,6 +38,7 @@ class BenchCommand(NamedTuple):
     like: Reference | tuple[str, str] | None = None
     paths: tuple[str, ...] = ()
     json: str | None = None
+    plot: str | None = None
     compare: str | None = None
 
 
@@ -63,6 +65,8 @@ def parse_bench(words: Sequence[str]) -> BenchCommand:
             command = command._replace(paths=_names(tokens, "path", PATHS))
         elif tokens.take("json"):
             command = command._replace(json=tokens.value("FILE"))
+        elif tokens.take("plot"):
+            command = command._replace(plot=_picture(tokens.value("FILE")))
         elif tokens.take("compare"):
             command = command._replace(compare=tokens.value("FILE"))
         else:
@@ -101,6 +105,12 @@ def _size(word: str) -> int:
     if not number or number * factor > _LARGEST:
         raise UsageError(f"Illegal size {shown(word)}: 1 to {_LARGEST >> 20}M entries are wanted")
     return number * factor
+
+
+def _picture(path: str) -> str:
+    if not path.endswith((".svg", ".png")):
+        raise UsageError(f"Illegal plot {shown(path)}: a file that ends in .svg or .png is wanted")
+    return path
 
 
 def _cpus(tokens: Tokens) -> tuple[int, ...]:
