@@ -49,7 +49,7 @@ def ranks(figures: Mapping[str, Interval]) -> dict[str, int]:
     return places
 
 
-def kendall_tau(first: Mapping[str, int], second: Mapping[str, int]) -> float:
+def kendall_tau(first: Mapping[str, float], second: Mapping[str, float]) -> float:
     """Agreement of two rankings of the same names, 1 to -1; a pair that ties in either counts as agreeing.
 
     What a ranking does not claim to tell apart, the other cannot contradict.

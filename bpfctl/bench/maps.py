@@ -16,6 +16,7 @@ from bpfctl.bench.figures import Interval, interval, median, ranks
 from bpfctl.bench.paths import PathRow, PathTable
 from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape
 from bpfctl.errors import KernelError
+from bpfctl.kernel import privilege
 
 SCHEMA = 1
 ROUNDS = 7
@@ -96,6 +97,7 @@ def run(request: Request, progress: Progress = lambda done, total: None) -> Repo
 
     Raises KernelError when the kernel let us measure nothing at all.
     """
+    privilege.raise_memlock()
     start, load = time.monotonic(), host.load_average()
     table = _Table(request, progress)
     ways = PathTable(request, progress)
@@ -177,17 +179,21 @@ class _Table:
                     cells.append(stack.enter_context(Cell(key, cpus)))
                 except KernelError as error:
                     self._skip(str(error))
+            refusals: dict[CellKey, KernelError] = {}
             for round_ in range(1, self._request.rounds + 1):
                 self._random.shuffle(cells)
                 for cell in cells:
                     try:
                         sample, base = cell.sample(round_), cell.baseline(round_)
                     except KernelError as error:
-                        self._skip(f"{cell.key.operation} on {cell.key.shape.name}: {error}")
+                        refusals[cell.key] = error
                     else:
                         samples.setdefault(cell.key, []).append((sample.ns - base, sample))
                     self._done += 1
                     self._progress(self._done, total)
+            for key, refusal in refusals.items():
+                if key not in samples:  # other rounds were better
+                    self._skip(f"{key.operation} on {key.shape.name} with {key.entries} entries: {refusal}")
 
     def _skip(self, reason: str) -> None:
         if reason not in self.skipped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from bpfctl.api import resolved
 from bpfctl.bench import maps as bench
@@ -44,7 +44,7 @@ def maps(app: App, words: list[str]) -> None:
     old = read_report(command.compare) if command.compare else None
     if command.plot:
         plot.require()
-    report = bench.run(_request(command), _progress())
+    report = _measured(_request(command))
     if report.complete and report.rows and command.like is None and command.rounds >= bench.ROUNDS:
         saved.keep(to_json(report))
     if command.json:
@@ -101,16 +101,18 @@ def _write(path: str, text: str) -> None:
         raise BpfctlError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _progress() -> Callable[[int, int], None]:
-    """Shows steps on a terminal's stderr."""
+def _measured(request: Request) -> Report:
+    """Shows steps on a terminal's stderr meanwhile, in one line that is gone at the end."""
     if not sys.stderr.isatty():
-        return lambda done, total: None
+        return bench.run(request)
 
     def show(done: int, total: int) -> None:
-        end = "\r" if done < total else "\r\033[K"
-        print(f"measuring: {done} of {total}", end=end, file=sys.stderr, flush=True)
+        print(f"\rmeasuring: {done} of {total}", end="", file=sys.stderr, flush=True)
 
-    return show
+    try:
+        return bench.run(request, show)
+    finally:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 # --- text ---------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def _lines(report: Report) -> Iterator[str]:
 def _cells(rows: list[Row]) -> Iterator[list[str]]:
     has_contended = any(row.contended is not None for row in rows)
     extra = ["contended", "overlap"] if has_contended else []
-    yield ["rank", "map", "ns", "interval", "hits", "disturbed", *extra]
+    yield _with_bar(["rank", "map", "ns", "interval", "hits", "disturbed", *extra], 0)
     slowest = max(row.ns for row in rows)
     for row in rows:
         cells = [
@@ -164,11 +166,11 @@ def _cells(rows: list[Row]) -> Iterator[list[str]]:
         if has_contended:
             cells += ["-" if row.contended is None else f"{row.contended:.2f}"]
             cells += ["-" if row.overlap is None else f"{row.overlap:.0%}"]
-        yield [*cells, _bar(row.ns / slowest)] if sys.stdout.isatty() else cells
+        yield _with_bar(cells, row.ns / slowest)
 
 
 def _share_cells(rows: list[PathRow]) -> Iterator[list[str]]:
-    yield ["rank", "map", "ns", "interval", "share", "without", "hits", "disturbed"]
+    yield _with_bar(["rank", "map", "ns", "interval", "share", "without", "hits", "disturbed"], 0)
     for row in rows:
         cells = [
             f"{row.rank}{'=' if row.tied else ''}",
@@ -180,11 +182,23 @@ def _share_cells(rows: list[PathRow]) -> Iterator[list[str]]:
             f"{row.hits:.0%}",
             f"{row.disturbed:.0%}",
         ]
-        yield [*cells, _bar(row.share)] if sys.stdout.isatty() else cells
+        yield _with_bar(cells, row.share)
+
+
+def _with_bar(cells: list[str], share: float) -> list[str]:
+    """A line of the table: on a terminal with a bar at its end, ``share`` of the longest."""
+    return [*cells, _bar(share)] if sys.stdout.isatty() else cells
 
 
 def _bar(share: float) -> str:
-    eighths = max(round(share * _BAR * 8), 1)
+    """In eighths of a character.
+
+    >>> _bar(1 / 64)
+    '▍'
+    """
+    eighths = round(share * _BAR * 8)
+    if share > 0:
+        eighths = max(eighths, 1)
     return "█" * (eighths // 8) + _BLOCKS[eighths % 8].strip()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,24 @@ def test_interrupt_shows_what_there_is() -> None:
         if report["rows"]:
             return
     pytest.fail("no row in half a minute")
+
+
+def test_bars_and_progress_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    words = ["bench", "maps", "types", "array,hash", "sizes", "16", "rounds", "2"]
+    with open(ours, "rb", buffering=0) as terminal:
+        child = subprocess.Popen([sys.executable, "-m", "bpfctl", *words], stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # EIO: the other side is closed
+            while data := terminal.read(4096):
+                shown += data
+    assert child.wait() == 0
+    progress, _, table = shown.decode().rpartition("\r\033[K")
+    assert progress.split("\r")[-1] == "measuring: 4 of 4"
+    bars = {line.split()[1]: line.count("█") for line in table.splitlines() if "%" in line}
+    assert bars["hash"] == 24
+    assert bars["array"] < 8
 
 
 def test_a_cpu_that_is_not_ours(run: Cli) -> None:
