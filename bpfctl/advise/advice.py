@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bpfctl.advise import code_rules, map_rules
 from bpfctl.advise.code_rules import Program
 from bpfctl.advise.findings import HINT, INFO, WARN, Advice, Finding
 from bpfctl.advise.machine import Machine
-from bpfctl.advise.savings import with_saving
 from bpfctl.advise.subject import Subject
 from bpfctl.advise.values import is_inner
-from bpfctl.bench.compare import OldReport
+
+if TYPE_CHECKING:
+    from bpfctl.bench.compare import OldReport
 
 _ORDER = {WARN: 0, INFO: 1, HINT: 2}
 
@@ -24,11 +26,12 @@ def advise(
     ``report``: of ``bench maps``, what savings are taken from.
     """
     subject.interpret()
-    by_name = {definition.name: definition for definition in subject.maps.values()}
-    found = [
-        with_saving(finding, by_name.get(finding.map or ""), report)
-        for finding in _findings(subject, machine, pedantic)
-    ]
+    found = list(_findings(subject, machine, pedantic))
+    if report is not None:
+        from bpfctl.advise.savings import with_saving
+
+        by_name = {definition.name: definition for definition in subject.maps.values()}
+        found = [with_saving(finding, by_name.get(finding.map or ""), report) for finding in found]
     found.sort(key=lambda finding: (_ORDER[finding.level], int(finding.rule[1:])))
     unfinished = [
         f"program {code.name}: {uses.unfinished}"

@@ -91,7 +91,7 @@ class Calls:
         only = next(iter(maps)) if len(maps) == 1 else None
         if place is not None and only is not None and not is_inner(only):
             size = self._key_size(maps)
-            state.facts |= {Fact(kind, pc, only, *place, size) for kind in (LOOKED, CURRENT)}
+            state.learn(*(Fact(kind, pc, only, *place, size) for kind in (LOOKED, CURRENT)))
         return ValuePointer(maps, pc, 0, nullable=True, own=own)
 
     def _key_size(self, maps: frozenset[MapToken]) -> int:

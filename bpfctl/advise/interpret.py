@@ -19,8 +19,9 @@ from bpfctl.advise.values import ANYTHING, UNKNOWN, MapToken, StackPointer, Valu
 from bpfctl.insn import EXIT
 
 MOST_STEPS = 2_000_000  # instructions, repeats counted
-MOST_SLOTS = 400_000  # stack slots of all states kept, some 80 bytes each
+MOST_SLOTS = 400_000  # stack slots and facts of all states kept, some 100 bytes each
 MOST_SECONDS = 4.0  # for one program
+_STEPS_UNWATCHED = 1024
 _MOST_WRITES = 32  # ranges written by one function to the frames of others
 
 
@@ -71,11 +72,11 @@ class Interpreter:
         """Uses of maps, or why there are none."""
         try:
             self._settle()
+            self.recording = True
+            for start, state in sorted(self._states.items(), key=lambda item: item[0]):
+                self._block(start, state.copy())
         except Unfinished as reason:
             return Uses(maps=self._maps(), unfinished=str(reason))
-        self.recording = True
-        for start, state in sorted(self._states.items()):
-            self._block(start, state.copy())
         return Uses(tuple(self.calls), tuple(self.accesses), self._maps())
 
     def _maps(self) -> frozenset[MapToken]:
@@ -86,9 +87,12 @@ class Interpreter:
         while self._waiting:
             start = heappop(self._waiting)
             self._queued.discard(start)
-            if time.monotonic() > self._deadline:
-                raise Unfinished("it took too long")
+            self._check_time()
             self._block(start, self._states[start].copy())
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Unfinished("it took too long")
 
     def _block(self, pc: int, state: State) -> None:
         """From ``pc`` to the end of its block, and on to those that follow."""
@@ -98,6 +102,8 @@ class Interpreter:
             if not 0 <= pc < len(slots):
                 raise Unfinished(f"instruction {pc} is outside of the program")
             self._steps += 1
+            if not self._steps % _STEPS_UNWATCHED:
+                self._check_time()
             slot = slots[pc]
             if slot.code == EXIT:
                 self._exit(state)
@@ -123,7 +129,7 @@ class Interpreter:
             raise Unfinished("it has too many paths")
         known = self._states.get(pc)
         if known is None:
-            self._kept += len(state.stack)
+            self._kept += len(state.stack) + len(state.facts)
             if self._kept > MOST_SLOTS:
                 raise Unfinished("its states take too much memory")
             self._states[pc] = state.copy()
@@ -138,7 +144,7 @@ class Interpreter:
     def effects_of(self, function: int | None) -> Effects:
         """Those of the function that begins at ``function``."""
         if function is None:
-            raise Unfinished("its functions run into each other")
+            raise Unfinished("the frame pointer is overwritten")
         return self.effects.setdefault(function, Effects())
 
     def changed(self, function: int, before: tuple[object, ...]) -> None:

@@ -40,6 +40,7 @@ _GENERIC = frozenset(
     {effects.LOOKUP, effects.UPDATE, effects.DELETE, effects.PUSH, effects.POP, effects.PEEK}
 )
 _HIDDEN = "the kernel does not show its instructions"
+_NO_SYMBOLS = "the kernel hides its symbols, and so what is called"
 
 
 def read_live(reference: Reference | None) -> Subject:
@@ -79,16 +80,14 @@ class _Reader:
         """One program, unless the kernel hides it."""
         name = f"{printable(facts.name) or '-'} id {facts.id}"
         dump = xlated.read(Reference("id", str(facts.id)))
-        if not dump.code.xlated:
-            self.skipped.append(f"program {name}: {_HIDDEN}")
+        if not dump.code.xlated or not self._base:
+            self.skipped.append(f"program {name}: {_HIDDEN if not dump.code.xlated else _NO_SYMBOLS}")
             return
         for number in facts.map_ids:
             if number not in self.maps:
                 self._add_map(number)
         slots = decode(dump.code.xlated)
         helpers, generic = self._helpers(slots)
-        if not self._base:
-            self.skipped.append(f"program {name}: the kernel hides what it calls")
         self.codes.append(
             Code(
                 name=name,
@@ -126,7 +125,7 @@ class _Reader:
         targets = {
             pc: self._base + slot.imm for pc, slot in enumerate(slots) if slot.code == CALL and not slot.src
         }
-        names = self._symbols.names(targets.values()) if self._base else {}
+        names = self._symbols.names(targets.values())
         helpers = {pc: self._helper(names.get(target, "")) for pc, target in targets.items()}
         generic = [
             pc

@@ -15,7 +15,15 @@ from bpfctl.advise.values import MapToken, is_inner
 from bpfctl.uapi import MapFlag, MapType, ProgramType
 
 _LARGE_SHARE = 0.05  # of the machine's memory
+_SHORT_KEY = 16  # bytes: below, padding gains nothing
 _LRU = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
+_USED_BY_OTHERS = (
+    MapType.PROG_ARRAY,
+    MapType.STRUCT_OPS,
+    MapType.ARENA,
+    MapType.SOCKMAP,
+    MapType.SOCKHASH,
+)
 _STATE = HASHES | {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.LPM_TRIE}
 # Those that the commands of this program replace by a new load.
 _REPLACED = (ProgramType.XDP, ProgramType.SCHED_CLS, ProgramType.SCHED_ACT)
@@ -136,7 +144,7 @@ def _of_keys(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
             "need no search",
             "elements of an array cannot be absent; user space must use the index as key",
         )
-    if definition.key_size > 8 and definition.key_size % 8:
+    if definition.key_size > _SHORT_KEY and definition.key_size % 8:
         padded = -(-definition.key_size // 8) * 8
         yield _finding(
             subject,
@@ -223,5 +231,5 @@ def _of_life(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
 
 
 def _used_otherwise(definition: MapDefinition) -> bool:
-    """Types that user space, tail calls or the kernel use by themselves."""
-    return definition.placed or definition.type in (MapType.PROG_ARRAY, MapType.STRUCT_OPS, MapType.ARENA)
+    """Maps that user space, tail calls, attached programs or the kernel use by themselves."""
+    return definition.placed or definition.type in _USED_BY_OTHERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -18,29 +19,40 @@ if TYPE_CHECKING:
 
 _LINE = Struct("<4I")
 _COLUMN_BITS = 10
+_MAP_ITERATORS = ("iter/bpf_map_elem", "iter/bpf_sk_storage_map", "iter/sockmap")
+MOST_SECONDS = 4.0  # for linking all programs
+MOST_INSTRUCTIONS = 400_000  # of all programs, some 100 bytes each
 
 
-def read_subject(path: str) -> Subject:
-    """All programs and maps of the object file ``path``.
+def read_subject(path: str, *, maps_abi: str | None = None) -> Subject:
+    """All programs and maps of the object file ``path``; ``maps_abi`` as for ``read_object``.
 
     Raises as ``read_object``, and UnsupportedObjectError for one of the other byte order.
     """
-    obj = read_object(path)
+    obj = read_object(path, maps_abi=maps_abi)
     if obj.byte_order != "little":
         raise UnsupportedObjectError("big-endian code is not analysed", path=path)
     maps = _definitions(obj)
     codes, skipped = [], []
+    end, left = time.monotonic() + MOST_SECONDS, MOST_INSTRUCTIONS
     for program in obj.programs.values():
+        name = printable(program.name)
+        if left < 0 or time.monotonic() > end:
+            skipped.append(f"program {name}: the object is too large")
+            continue
         try:
             codes.append(_code(obj, program, maps))
+            left -= len(codes[-1].slots)
         except BpfctlError as error:
-            skipped.append(f"program {printable(program.name)}: {error.message}")
+            skipped.append(f"program {name}: {error.message}")
     return Subject(path, False, codes, maps, skipped)
 
 
 def _definitions(obj: ObjectSpec) -> dict[MapToken, MapDefinition]:
     found: dict[MapToken, MapDefinition] = {}
     placed = {slot.target for spec in obj.maps.values() for slot in spec.slots}
+    if any(program.section.startswith(_MAP_ITERATORS) for program in obj.programs.values()):
+        placed |= obj.maps.keys()  # such a program is attached to a map
     placed |= {spec.inner.name for spec in obj.maps.values() if spec.inner is not None}
     for name, spec in obj.maps.items():
         found[name] = _definition(name, spec)._replace(placed=name in placed)

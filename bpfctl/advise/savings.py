@@ -21,9 +21,9 @@ class _Comparison(NamedTuple):
     instead: str | None
 
 
-def with_saving(finding: Finding, definition: MapDefinition | None, report: OldReport | None) -> Finding:
+def with_saving(finding: Finding, definition: MapDefinition | None, report: OldReport) -> Finding:
     """``finding`` with the saving that ``report`` has for it, if it has one."""
-    if report is None or definition is None:
+    if definition is None:
         return finding
     own, kind = shape_name(definition), type_name(MapType, definition.type)
     comparison = _comparison(finding.rule, kind)

@@ -28,6 +28,7 @@ from bpfctl.advise.values import (
 
 FRAME_SIZE = 512  # bytes, MAX_BPF_STACK
 SLOT = 4
+MOST_FACTS = 128
 _FP = 10
 
 LOOKED, CURRENT, HIT, MISS, LOCKED = "looked", "current", "hit", "miss", "locked"
@@ -171,6 +172,11 @@ class State:
 
     # --- facts ----------------------------------------------------------------------------------
 
+    def learn(self, *facts: Fact) -> None:
+        """Add ``facts``; more than a bounded number are not kept."""
+        if len(self.facts) < MOST_FACTS:
+            self.facts |= set(facts)
+
     def forget_keys(self, frame: int, start: int, end: int) -> None:
         """No key that lies in these bytes is what it was."""
         stale = [
@@ -194,7 +200,7 @@ class State:
 
     def resolve(self, origin: int, hit: bool) -> None:
         """A test told whether the pointer that ``origin`` returned is NULL."""
-        self.facts |= {Fact(HIT if hit else MISS, origin)}
+        self.learn(Fact(HIT if hit else MISS, origin))
         self._replace_origin(origin, _found if hit else lambda _: Constant(0))
 
     def _replace_origin(self, origin: int, change: Callable[[ValuePointer], Value]) -> None:

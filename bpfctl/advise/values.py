@@ -50,7 +50,8 @@ class MapPointer:
 class ValuePointer:
     """Into a value of one of ``maps``, at byte ``offset`` if that is known; or NULL if ``nullable``.
 
-    ``origin``: the instruction whose latest run returned it.  ``own``: the key is ``Scalar.own``.
+    ``origin``: the instruction whose latest run returned it.  ``own``: the key, or the way to it, is
+    ``Scalar.own``.
     """
 
     maps: frozenset[MapToken]
@@ -152,6 +153,8 @@ def moved(pointer: Value, by: Value) -> Value:
     if is_number(pointer) and not is_number(by):
         pointer, by = by, pointer
     if isinstance(pointer, (ValuePointer, StackPointer)):
+        if isinstance(pointer, ValuePointer) and isinstance(by, Scalar) and by.own:
+            return replace(pointer, offset=None, own=True)  # an element of an array, each CPU has one
         if pointer.offset is None or not isinstance(by, Constant):
             return replace(pointer, offset=None)
         return replace(pointer, offset=pointer.offset + signed(by.number))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bpfctl.bench.figures import Interval
-from bpfctl.bench.maps import SCHEMA, Report
+from bpfctl.bench.figures import SCHEMA, Interval
 from bpfctl.errors import BpfctlError, printable
+
+if TYPE_CHECKING:
+    from bpfctl.bench.maps import Report
 
 _LARGEST = 16 << 20  # bytes of a report
 

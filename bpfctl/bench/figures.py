@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+SCHEMA = 1  # of the report in JSON
+
 
 class Interval(NamedTuple):
     """``middle`` of several rounds, and the lowest and highest of them."""

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 from bpfctl.bench import host
 from bpfctl.bench.cell import DEPENDENT, Cell, CellKey, Sample
-from bpfctl.bench.figures import Interval, interval, median, ranks
+from bpfctl.bench.figures import SCHEMA, Interval, interval, median, ranks
 from bpfctl.bench.paths import PathRow, PathTable
 from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape
 from bpfctl.errors import KernelError
 from bpfctl.kernel import privilege
 
-SCHEMA = 1
 ROUNDS = 7
 _HINT = "CAP_BPF and CAP_NET_ADMIN are needed to load and run the measured programs"
 

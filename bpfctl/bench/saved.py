@@ -7,11 +7,13 @@ after the other.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bpfctl.bench.compare import OldReport, checked_report
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel import saved_index
+
+if TYPE_CHECKING:
+    from bpfctl.bench.compare import OldReport
 
 _NAME = "bench-maps.json"
 PATH = f"{saved_index.DIRECTORY}/{_NAME}"
@@ -33,6 +35,8 @@ def latest() -> OldReport | None:
     document = _document()
     if document is None:
         return None
+    from bpfctl.bench.compare import checked_report
+
     try:
         report = checked_report(document, PATH)
     except BpfctlError:
@@ -41,11 +45,13 @@ def latest() -> OldReport | None:
 
 
 def _document() -> Any:
+    data = saved_index.read(_NAME)
+    if data is None:
+        return None
     import json
 
-    data = saved_index.read(_NAME)
     try:
-        return None if data is None else json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
         return None
 
@@ -53,6 +59,8 @@ def _document() -> Any:
 def _same_conditions(new: Any, old: Any) -> bool:
     if old is None:
         return False
+    from bpfctl.bench.compare import checked_report
+
     try:
         checked_report(old, PATH)
     except BpfctlError:

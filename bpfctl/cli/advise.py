@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bpfctl.advise.advice import advise as advise_about
 from bpfctl.advise.findings import WARN, Advice, Finding, Saving
 from bpfctl.advise.machine import this_machine
 from bpfctl.advise.subject import Subject
-from bpfctl.api import resolved
-from bpfctl.bench.compare import OldReport, read_report
 from bpfctl.bench.saved import latest
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.advise import KEYWORDS, AdviseCommand, parse_advise
+from bpfctl.cli.output import Output
 from bpfctl.errors import BpfctlError
+
+if TYPE_CHECKING:
+    from bpfctl.bench.compare import OldReport
 
 _USAGE = (
     "{ FILE | id N | pinned PATH | name NAME | live }\n"
-    "       [ format { text | json | sarif } ] [ strict ] [ bench FILE ] [ pedantic ]"
+    "       [ format { text | json | sarif } ] [ strict ] [ bench FILE ] [ pedantic ] [ maps-abi ABI ]"
 )
 _NO_FIGURE = "not measured: run bpfctl bench maps"
 # Rules whose gain `bench maps` has an operation for; of the others nothing is said.
@@ -34,19 +37,25 @@ def advise(app: App, words: list[str]) -> None:
     "strict" a finding of level warn makes the exit status 1; "pedantic" adds rules seldom worth following.
     """
     command = parse_advise(words)
-    report = read_report(command.bench) if command.bench else latest()
-    advice = _advice(command, report)
+    advice = _advice(command)
     if command.format == "sarif":
         _show_sarif(app, advice)
     else:
-        app.output.json = app.output.json or command.format == "json"
-        app.output.record(advice, lambda record: "\n".join(_lines(record)))
+        output = Output(True, app.options.pretty) if command.format == "json" else app.output
+        output.record(advice, lambda record: "\n".join(_lines(record)))
     grave = sum(finding.level == WARN for finding in advice.findings)
     if command.strict and grave:
         raise BpfctlError(f"{grave} finding{'s' if grave > 1 else ''} of level warn")
 
 
-def _advice(command: AdviseCommand, report: OldReport | None) -> Advice:
+def _report(path: str) -> OldReport:
+    from bpfctl.bench.compare import read_report
+
+    return read_report(path)
+
+
+def _advice(command: AdviseCommand) -> Advice:
+    report = latest() if command.bench is None else _report(command.bench)
     return advise_about(_subject(command), this_machine(), report, pedantic=command.pedantic)
 
 
@@ -54,8 +63,9 @@ def _subject(command: AdviseCommand) -> Subject:
     if isinstance(command.subject, str):
         from bpfctl.advise.objects import read_subject
 
-        return read_subject(command.subject)
+        return read_subject(command.subject, maps_abi=command.maps_abi)
     from bpfctl.advise.live import read_live
+    from bpfctl.api import resolved
 
     return read_live(None if command.subject is None else resolved(command.subject))
 
@@ -72,7 +82,8 @@ def _show_sarif(app: App, advice: Advice) -> None:
 
 
 def _lines(advice: Advice) -> Iterator[str]:
-    yield f"{advice.subject}: {advice.programs} programs, {advice.maps} maps, {len(advice.findings)} findings"
+    counts = (advice.programs, "program"), (advice.maps, "map"), (len(advice.findings), "finding")
+    yield f"{advice.subject}: " + ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts)
     for finding in advice.findings:
         yield ""
         yield from _finding(finding)

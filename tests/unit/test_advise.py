@@ -310,6 +310,22 @@ def test_plain_modification(own: bool) -> None:
     assert ("A8" in found(body)) is not own
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_counters_in_an_array_of_one_for_each_cpu(own: bool) -> None:
+    def body(asm: Asm) -> None:
+        key(asm)
+        if own:
+            asm.call(GET_CPU)
+            asm.alu("mov", 7, 0)
+        asm.alu_imm("lsh", 7, 3)
+        asm.map_value(8, ARRAY, 0)
+        asm.alu("add", 8, 7)
+        asm.alu_imm("mov", 1, 1)
+        asm.atomic_add(8, 8, 0, 1)
+
+    assert ("A7" in found(body)) is not own
+
+
 def test_storing_what_was_loaded_elsewhere_is_no_modification() -> None:
     def body(asm: Asm) -> None:
         key(asm)
@@ -379,7 +395,7 @@ def test_allocation_in_the_path_of_packets() -> None:
     [
         ({"key_size": 20}, "A13", True),
         ({"key_size": 24}, "A13", False),
-        ({"key_size": 4}, "A13", False),
+        ({"key_size": 12}, "A13", False),
         ({"max_entries": 1 << 24}, "A14", True),
         ({"max_entries": 1 << 16}, "A14", False),
         ({"pinned": False}, "A17", True),
@@ -408,9 +424,10 @@ def test_map_that_nobody_uses() -> None:
     made = subject(program(lambda asm: None))
     made.maps[HASH] = MAPS[HASH]
     assert [f.rule for f in advise(made, MACHINE).findings] == ["A18"]
-    made = subject(program(lambda asm: None))
-    made.maps[HASH] = MAPS[HASH]._replace(placed=True)
-    assert advise(made, MACHINE).findings == ()
+    for changes in ({"placed": True}, {"type": MapType.SOCKMAP}):
+        made = subject(program(lambda asm: None))
+        made.maps[HASH] = MAPS[HASH]._replace(**changes)
+        assert advise(made, MACHINE).findings == ()
 
 
 def test_a_program_left_out_silences_what_says_never() -> None:
@@ -649,6 +666,23 @@ def test_broken_code_is_given_up(slots: list[Instruction]) -> None:
     uses = interpret(Code("broken", None, slots, {}, {}))
     assert uses.unfinished is not None
     assert uses.calls == uses.accesses == ()
+
+
+def test_facts_of_one_place_are_capped() -> None:
+    def body(asm: Asm) -> None:
+        key(asm)
+        for _ in range(400):
+            call(asm, LOOKUP, HASH)
+
+    assert found(body)["A3"].sites == 399
+
+
+def test_instructions_of_an_object_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpfctl.advise.objects.MOST_INSTRUCTIONS", 1)
+    made = read_subject(str(TESTDATA / "subprogs.bpf.o"))
+    assert len(made.codes) == 1
+    assert all(reason.endswith(": the object is too large") for reason in made.skipped)
+    assert not made.complete
 
 
 def test_objects_of_the_other_byte_order_are_refused() -> None:

@@ -1,20 +1,22 @@
 """The words of ``advise``, each once and in any order; those of ours may be written as options.
 
 { FILE | id N | pinned PATH | name NAME | live } [ format { text | json | sarif } ] [ strict ]
-[ bench FILE ] [ pedantic ]
+[ bench FILE ] [ pedantic ] [ maps-abi ABI ]
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bpfctl.cli.grammar.reference import maybe_reference
 from bpfctl.cli.grammar.tokens import Tokens, unknown
 from bpfctl.errors import UsageError
-from bpfctl.inventory.reference import Reference
 
-KEYWORDS = "id pinned name tag live format strict bench pedantic"
+if TYPE_CHECKING:
+    from bpfctl.inventory.reference import Reference
+
+KEYWORDS = "id pinned name tag live format strict bench pedantic maps-abi"
+_REFERENCES = KEYWORDS.split()[:4]
 FORMATS = ("text", "json", "sarif")
 
 
@@ -26,6 +28,7 @@ class AdviseCommand(NamedTuple):
     strict: bool = False
     bench: str | None = None
     pedantic: bool = False
+    maps_abi: str | None = None
 
 
 def parse_advise(words: Sequence[str]) -> AdviseCommand:
@@ -41,6 +44,8 @@ def parse_advise(words: Sequence[str]) -> AdviseCommand:
             command = command._replace(bench=tokens.value("FILE"))
         elif tokens.take("pedantic"):
             command = command._replace(pedantic=True)
+        elif tokens.take("maps-abi"):
+            command = command._replace(maps_abi=_abi(tokens))
         elif subjects:
             raise unknown(tokens.peek(), ", ".join(KEYWORDS.split()[5:]))
         else:
@@ -57,13 +62,20 @@ def parse_advise(words: Sequence[str]) -> AdviseCommand:
 def _subject(tokens: Tokens) -> str | Reference | None:
     if tokens.take("live"):
         return None
-    reference = maybe_reference(tokens)
-    if reference is not None:
-        return reference
+    if tokens.peek() in _REFERENCES:
+        from bpfctl.cli.grammar.reference import parse_reference
+
+        return parse_reference(tokens)
     path = tokens.next()
     if not path:
         raise UsageError('Illegal object file ""')
     return path
+
+
+def _abi(tokens: Tokens) -> str:
+    from bpfctl.cli.grammar.spec import parse_abi
+
+    return parse_abi(tokens)
 
 
 def _format(tokens: Tokens) -> str:

@@ -68,7 +68,7 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
         elif tokens.take("program"):
             source = source._replace(program=tokens.value("NAME"))
         elif tokens.take("maps-abi"):
-            source = source._replace(maps_abi=_parse_abi(tokens))
+            source = source._replace(maps_abi=parse_abi(tokens))
         elif tokens.take("set", "--set"):
             source = source._replace(settings=(*source.settings, parse_setting(tokens)))
         elif tokens.take_prefix("verbose"):
@@ -102,7 +102,8 @@ def parse_setting(tokens: Tokens) -> Setting:
     return Setting(path, text)
 
 
-def _parse_abi(tokens: Tokens) -> str:
+def parse_abi(tokens: Tokens) -> str:
+    """The word after ``maps-abi``."""
     word = tokens.value("maps-abi")
     if word not in _MAPS_ABIS:
         raise unknown(word, ", ".join(_MAPS_ABIS))
