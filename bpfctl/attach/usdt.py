@@ -17,7 +17,7 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import Map, Program
 from bpfctl.objfile.executable import Executable
 from bpfctl.objfile.usdt import NOTES, Site, sites
-from bpfctl.objfile.usdt_arguments import RECORD_SIZE, UNUSED, record
+from bpfctl.objfile.usdt_arguments import SIZES, record
 from bpfctl.uapi import AttachType
 
 RECORDS = "__bpf_usdt_specs"
@@ -74,22 +74,22 @@ def _write_records(program: Program, path: str, found: list[Site]) -> list[int]:
             f"program {printable(program.name)}: its object has no map {RECORDS} to tell it the arguments by",
             hint="include <bpf/usdt.bpf.h> in its source",
         )
-    if (live.spec.key_size, live.spec.value_size) != (4, RECORD_SIZE):
+    if live.spec.key_size != 4 or live.spec.value_size not in SIZES:
         raise BpfctlError(
             f"map {RECORDS} has keys of {live.spec.key_size} and values of {live.spec.value_size} bytes, "
-            f"not of 4 and {RECORD_SIZE} as in libbpf's usdt.bpf.h"
+            f"not of 4 and {SIZES[0]} or {SIZES[1]} as in libbpf's usdt.bpf.h"
         )
     records: dict[str, bytes] = {}
     for site in found:
         if site.arguments not in records:
-            records[site.arguments] = _record(path, site)
+            records[site.arguments] = _record(path, site, live.spec.value_size)
     numbers = _numbers(program, live, dict.fromkeys(records.values()))
     return [numbers[records[site.arguments]] for site in found]
 
 
-def _record(path: str, site: Site) -> bytes:
+def _record(path: str, site: Site, size: int) -> bytes:
     try:
-        return record(site.arguments, syscall.machine())
+        return record(site.arguments, syscall.machine(), size)
     except ValueError as error:
         raise ObjectFileError(
             printable(str(error)), path=printable(path, 4096), section=NOTES, offset=site.at
@@ -104,8 +104,8 @@ def _numbers(program: Program, live: Map, missing: dict[bytes, None]) -> dict[by
             break
         key = struct.pack("=I", number)
         try:
-            there = bpf.map_lookup(live.fd.number, key, RECORD_SIZE)
-            if there == UNUSED:
+            there = bpf.map_lookup(live.fd.number, key, live.spec.value_size)
+            if not any(there):
                 there = next(iter(missing))
                 bpf.map_update(live.fd.number, key, there)
         except OSError as error:

@@ -3,9 +3,10 @@
 A text is ``SIZE@PLACE`` for each argument, SIZE negative for a signed one and PLACE an operand in the words
 of the machine's assembler: ``-4@%eax 8@-16(%rbp) 4@$5``, or on arm64 ``-4@x0 8@[sp, 16] 4@5``.
 
-The record is ``struct __bpf_usdt_spec`` of libbpf's usdt.bpf.h, 208 bytes: twelve times {u64 number, u8 kind,
-12 bits of offset and 4 of shift for an index register, u8 0, s16 offset of the register in struct pt_regs,
-bool signed, u8 bits above the value}, u64 cookie, s16 count, 6 bytes of padding.
+The record is ``struct __bpf_usdt_spec`` of libbpf's usdt.bpf.h: twelve times {u64 number, u8 kind, 12 bits
+of offset and 4 of shift for an index register, s16 offset of the register in struct pt_regs, bool signed, u8
+bits above the value}, u64 cookie, s16 count, 6 bytes of padding.  It has 208 bytes, and 304 since libbpf 1.7,
+where compilers pad the bit fields; before, no program could read an argument by an index register.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import NamedTuple
 MAX_ARGUMENTS = 12
 _MAX_TEXT = 4096
 _CONST, _REGISTER, _MEMORY, _INDEXED = range(4)
-_ARGUMENT = struct.Struct("=QBHBh?B")
 _TAIL = struct.Struct("=QhB5x")
-RECORD_SIZE = MAX_ARGUMENTS * _ARGUMENT.size + _TAIL.size
-UNUSED = bytes(RECORD_SIZE)
+# The form of an argument by the size of the record.
+_ARGUMENTS = {
+    MAX_ARGUMENTS * form.size + _TAIL.size: form
+    for form in (struct.Struct("=QBHxh?B"), struct.Struct("=QBxHxxh?B6x"))
+}
+SIZES = tuple(_ARGUMENTS)
 
 # Byte offsets in struct pt_regs, by the register's 64-bit name (arch/x86/include/asm/ptrace.h).
 _X86_ORDER = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs flags rsp"
@@ -55,8 +59,8 @@ class _Place(NamedTuple):
     shift: int = 0
 
 
-def record(text: str, machine: str) -> bytes:
-    """The record for the arguments ``text`` on ``machine`` (as uname has it).
+def record(text: str, machine: str, size: int) -> bytes:
+    """The record, of ``size`` bytes, for the arguments ``text`` on ``machine`` (as uname has it).
 
     ValueError with the reason for what is no argument, or one where no BPF program can read: a float
     register, a symbol.
@@ -73,18 +77,18 @@ def record(text: str, machine: str) -> bytes:
         place = read(word[3]) if word else None
         if word is None or place is None:
             raise ValueError(f"argument {len(packed) + 1} is not understood: {text[at:].split()[0]}")
-        packed.append(_pack(place, 8 * int(word[2]), word[1] == "-"))
+        packed.append(_pack(_ARGUMENTS[size], place, 8 * int(word[2]), word[1] == "-"))
         at = word.end()
     if len(packed) > MAX_ARGUMENTS:
         raise ValueError(f"{len(packed)} arguments, of which a BPF program can read {MAX_ARGUMENTS}")
     # The byte behind the count, which no program reads, tells a record of no arguments from an unused one.
-    return b"".join(packed).ljust(MAX_ARGUMENTS * _ARGUMENT.size, b"\0") + _TAIL.pack(0, len(packed), 1)
+    return b"".join(packed).ljust(size - _TAIL.size, b"\0") + _TAIL.pack(0, len(packed), 1)
 
 
-def _pack(place: _Place, bits: int, signed: bool) -> bytes:
+def _pack(form: struct.Struct, place: _Place, bits: int, signed: bool) -> bytes:
     number = place.number & (1 << 64) - 1
     index = place.index_register | place.shift << 12
-    return _ARGUMENT.pack(number, place.kind, index, 0, place.register, signed, 64 - bits)
+    return form.pack(number, place.kind, index, place.register, signed, 64 - bits)
 
 
 def _number(text: str | None) -> int:
