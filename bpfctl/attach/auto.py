@@ -31,6 +31,7 @@ _FAMILIES = {
     **dict.fromkeys(("tp", "tracepoint"), ("tracepoint:attach", "CATEGORY/NAME")),
     **dict.fromkeys(("raw_tp", "raw_tracepoint"), ("raw_tracepoint:attach", "NAME")),
     **dict.fromkeys(("fentry", "fexit", "fmod_ret", "fsession", "freplace"), (_TRACING, "FUNCTION")),
+    **dict.fromkeys(("fentry.multi", "fexit.multi", "fsession.multi"), ("tracing_multi:attach", "PATTERN")),
     "tp_btf": (_TRACING, "NAME"),
     "lsm": (_TRACING, "HOOK"),
     "iter": (_TRACING, "TARGET"),
@@ -95,8 +96,6 @@ def check(spec: ProgramSpec, path: str, *, has_target: bool = False) -> None:
 
 def _other(spec: ProgramSpec) -> str:
     name = family(spec)
-    if name.endswith(".multi"):
-        return "a program that uses libbpf attaches it"
     if spec.program_type == ProgramType.STRUCT_OPS:
         return "`bpfctl prog loadall FILE DIRECTORY autoattach` registers the struct_ops map that has it"
     command = _CGROUP if name == "lsm_cgroup" else _OTHERS.get(ProgramType(spec.program_type or 0))

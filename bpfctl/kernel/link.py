@@ -52,6 +52,13 @@ def kprobe_multi(
     return bpf.link_create(program_fd, 0, attach_type, options=options)
 
 
+def tracing_multi(program_fd: int, attach_type: int, type_ids: Sequence[int]) -> int:
+    """One link to many functions of the kernel, by their ids in its BTF (since Linux 7.2)."""
+    ids = bytearray(struct.pack(f"={len(type_ids)}I", *type_ids))
+    options = struct.pack("=2QI4x", address(ids), 0, len(type_ids))
+    return bpf.link_create(program_fd, 0, attach_type, options=options)
+
+
 def uprobe_multi(
     program_fd: int,
     attach_type: int,

@@ -368,6 +368,11 @@ def KPROBE_MULTI() -> bool:
         return _link_create(program, 0, AttachType.TRACE_KPROBE_MULTI, nowhere) == errno.EFAULT
 
 
+@_feature("tracing_multi", "7.2", "one link for the entry or return of many functions, by trampoline")
+def TRACING_MULTI() -> bool:
+    return _loads(RETURN_0, ProgramType.TRACING, expected_attach_type=AttachType.TRACE_FENTRY_MULTI)
+
+
 @_feature("uprobe_multi", "6.6", "one link for many uprobes, with a filter by process that works")
 def UPROBE_MULTI() -> bool:
     """The root folder is no file to probe: EBADF; a negative process id, since the filter works: EINVAL."""

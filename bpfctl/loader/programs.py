@@ -18,13 +18,18 @@ from bpfctl.loader.explain import program_load_hint
 from bpfctl.loader.fallbacks import lesser_program
 from bpfctl.loader.live import LoadedObject, Program
 from bpfctl.objfile.spec import LinkedProgram, ProgramSpec
-from bpfctl.uapi import ProgramType, type_name
+from bpfctl.uapi import AttachType, ProgramType, type_name
 
 _LOG_START = 1 << 16
 _LOG_MAX = (1 << 30) - 1  # UINT_MAX >> 2, kernel/bpf/log.c; before Linux 5.2 UINT_MAX >> 8
 _LOG_MAX_OLD = (1 << 24) - 1
 _LOG_BRIEF = 1
 _LOG_VERBOSE = 1 | 2
+_TRACING_MULTI = (
+    AttachType.TRACE_FENTRY_MULTI,
+    AttachType.TRACE_FEXIT_MULTI,
+    AttachType.TRACE_FSESSION_MULTI,
+)
 
 
 class ProgramRequest(NamedTuple):
@@ -204,6 +209,7 @@ def _explain(
         return load_logged(attributes, log)
     except OSError as error:
         number = error.errno or first.errno or 0
+    _need_tracing_multi(loaded, spec, attributes, first)
     if log.text.strip():
         raise verifier.refusal(loaded.spec, spec, linked, log.text, number, whole=verbose) from first
     raise KernelError(
@@ -214,6 +220,24 @@ def _explain(
         errno=number,
         hint=program_load_hint(number, attributes),
     ) from first
+
+
+def _need_tracing_multi(
+    loaded: LoadedObject, spec: ProgramSpec, attributes: ProgAttributes, error: OSError
+) -> None:
+    """NotSupportedError for a program of many functions where the kernel looks for its one target."""
+    if attributes.prog_type != ProgramType.TRACING or attributes.expected_attach_type not in _TRACING_MULTI:
+        return
+    from bpfctl.kernel import probe
+
+    feature = probe.TRACING_MULTI
+    if feature.missing():
+        raise NotSupportedError(
+            f"{loaded.spec.path}: program {printable(spec.name)} (section {printable(spec.section)}): "
+            f"the kernel lacks {feature.meaning}",
+            feature=feature.name,
+            hint=f"Linux {feature.since} has it, if it is configured",
+        ) from error
 
 
 def request_type(spec: ProgramSpec, path: str, wanted: int | None) -> int:

@@ -43,7 +43,13 @@ PROGRAM_TYPES = {
 }
 PROBED = {
     feature.name: feature
-    for feature in (probe.ARG_CTX, probe.KPROBE_MULTI, probe.PERF_LINK, probe.UPROBE_MULTI)
+    for feature in (
+        probe.ARG_CTX,
+        probe.KPROBE_MULTI,
+        probe.PERF_LINK,
+        probe.TRACING_MULTI,
+        probe.UPROBE_MULTI,
+    )
 }
 TOOLS = {"bpftool", "clang-19", "ip", "strace", "tc"}
 ALLOWED_TO_LACK = {"act_bpf", "kprobes", "netkit"} | set(PROGRAM_TYPES) | set(PROBED) | TOOLS

@@ -79,6 +79,8 @@ HOOKS = [
     Hook("hooks_tracing", "on_exec_btf", 9, execute),
     Hook("hooks_tracing", "on_getpriority_entry", 10, getpriority, ("fentry",)),
     Hook("hooks_tracing", "on_getpriority_exit", 11, getpriority, ("fentry",)),
+    Hook("hooks_tracing_multi", "on_getpriority_entries", 10, getpriority, ("tracing_multi",)),
+    Hook("hooks_tracing_multi", "on_getpriority_exits", 11, getpriority, ("tracing_multi",)),
     Hook("hooks_tracing", "on_creds", 12, execute, ("lsm",)),
     Hook("hooks_tracing", "on_task", 13, read),
 ]
