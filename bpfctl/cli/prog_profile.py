@@ -10,6 +10,7 @@ from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import maybe_reference
 from bpfctl.cli.grammar.tokens import Tokens, shown
 from bpfctl.errors import UsageError
+from bpfctl.inventory.counters import COUNTERS, refuse
 from bpfctl.inventory.profile import Profile, profile
 
 _MAX_SECONDS = 86400.0
@@ -17,19 +18,24 @@ _MAX_SECONDS = 86400.0
 
 @words_command(
     "profile",
-    "[ id N | pinned PATH | name NAME | tag TAG ] [ duration SECONDS ]",
-    "id pinned name tag duration",
+    "[ id N | pinned PATH | name NAME | tag TAG ] [ duration SECONDS ] [ COUNTER ]...",
+    "id pinned name tag duration cycles instructions l1d_loads llc_misses itlb_misses dtlb_misses",
 )
 def profile_(app: App, words: list[str]) -> None:
     """Count runs of a program, or of all, for a while: how many, how long, how much of a CPU.
 
     For one second, or SECONDS (0.5 too), or until Ctrl-C.  Programs that did not run are left out of the list
-    of all.
+    of all.  COUNTERs of the hardware (cycles, instructions, ...) are known, and refused with the reason.
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
     seconds = _parse_seconds(tokens) if tokens.take("duration") else 1.0
-    tokens.end("id, pinned, name, tag, duration")
+    counters = []
+    while tokens.peek() in COUNTERS:
+        counters.append(tokens.next())
+    tokens.end("id, pinned, name, tag, duration; the counters cycles, instructions, l1d_loads, ...")
+    if counters:
+        refuse(counters)
 
     def wait() -> None:
         try:

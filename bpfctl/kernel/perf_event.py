@@ -45,6 +45,11 @@ def uprobe(path: str, offset: int, *, at_return: bool, counter: int = 0) -> int:
     return _open(kind, config | counter << _COUNTER_SHIFT, address(name), offset)
 
 
+def counter(kind: int, config: int) -> int:
+    """A counter of the hardware, on the first CPU; FileNotFoundError where the hardware has none such."""
+    return _open(kind, config)
+
+
 def enable(fd: int) -> None:
     """Let the event happen."""
     syscall.system.perf_event_enable(fd)

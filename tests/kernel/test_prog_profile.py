@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import struct
 from pathlib import Path
 
 import pytest
 from fixture_types import Cli
 from programs import XDP_PASS, load, program_id
 
-from bpfctl.errors import KernelError, NotFoundError, NotSupportedError
+from bpfctl.errors import BpfctlError, KernelError, NotFoundError, NotSupportedError
+from bpfctl.inventory.counters import refuse
 from bpfctl.inventory.profile import profile
 from bpfctl.inventory.reference import Reference
 from bpfctl.kernel import bpf, syscall
@@ -69,6 +72,36 @@ def test_a_kernel_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Refusing, "number", 1)
     with pytest.raises(KernelError, match="cannot make the kernel count"):
         profile(None, lambda: None)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, 0])
+def test_counters_of_the_hardware(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    class Machine(syscall.System):
+        def perf_event_open(self, attr: bytearray, pid: int, cpu: int) -> int:
+            assert (pid, cpu, *struct.unpack_from("=2IQ", attr)) == (-1, 0, 3, 72, 0x10004)
+            if number:
+                raise OSError(number, os.strerror(number))
+            return os.open("/dev/null", os.O_RDONLY)
+
+    monkeypatch.setattr(syscall, "system", Machine())
+    with pytest.raises(BpfctlError) as refused:
+        refuse(["itlb_misses"])
+    assert isinstance(refused.value, NotSupportedError) == (number != errno.EACCES)
+    said = {
+        errno.ENOENT: "this machine has no hardware counter of misses of the instruction TLB (itlb_misses)",
+        errno.EACCES: "cannot ask for the hardware counter of misses of the instruction TLB",
+        0: "hardware counters of programs (itlb_misses) are not read by bpfctl",
+    }
+    assert refused.value.message.startswith(said[number])
+
+
+def test_counters_are_refused(run: Cli) -> None:
+    done = run("prog", "profile", "duration", "1", "cycles", "llc_misses", status=2)
+    assert "hardware counter" in done.stderr
+    unknown = run("prog", "profile", "cycles", "warps", status=1).stderr
+    assert unknown.startswith(
+        'Error: What is "warps"?\nHint: known here: id, pinned, name, tag, duration; the counters '
+    )
 
 
 def test_nothing_to_count() -> None:
