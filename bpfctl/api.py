@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bpfctl.inventory.records import MapInfo, ProgramInfo
     from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction
     from bpfctl.loader.live import Program
+    from bpfctl.loader.migrate import Plan
     from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
@@ -76,7 +77,7 @@ def attach_xdp(
     slot = xdp.XdpMode(mode)
     ifindex = _index(device) if slot is xdp.XdpMode.OFFLOAD else 0
     with Transaction() as transaction, ExitStack() as stack:
-        program = open_source(source, ProgramType.XDP, transaction, stack, session, ifindex)
+        program = open_source(source, ProgramType.XDP, transaction, stack, session, ifindex, warn=warn)
         pass_on(program.warnings, warn)
         before()
         try:
@@ -136,7 +137,14 @@ def attach_filter(
         else:
             outbox = Outbox(source, stack, warn)
             program = open_source(
-                source, ProgramType.SCHED_CLS, transaction, stack, session, ifindex, outbox=outbox
+                source,
+                ProgramType.SCHED_CLS,
+                transaction,
+                stack,
+                session,
+                ifindex,
+                outbox=outbox,
+                warn=warn,
             )
             pass_on(program.warnings, warn)
             program_fd, send = program.fd, partial(outbox.send, program)
@@ -178,7 +186,7 @@ def graft(
 
     with Transaction() as transaction, ExitStack() as stack:
         array = stack.enter_context(PinnedArray(resolved(Reference("pinned", path)).value))
-        program = open_source(source, program_type, transaction, stack, session)
+        program = open_source(source, program_type, transaction, stack, session, warn=warn)
         pass_on(program.warnings, warn)
         if key is None:
             called = tail_call(program.section)
@@ -305,6 +313,25 @@ def load_programs(
             return records
 
 
+def plan_migration(
+    source: ObjectSource, *, options: LoadOptions | None = None, session: Session | None = None
+) -> list[Plan]:
+    """What ``migrate`` would do to the pinned maps that differ from those of ``source``; changes nothing.
+
+    ``options``: those of :func:`load_program`, which finds pins elsewhere than the hooks do.
+    """
+    from bpfctl.loader.dry_run import plan
+    from bpfctl.loader.pins import wanted_bpffs
+
+    with ExitStack() as stack:
+        obj, session = read_source(source, session, stack)
+        request = _request(obj, source, options or LoadOptions(), stack)
+        if options is not None:
+            pin_maps = options.pin_maps and resolved(Reference("pinned", options.pin_maps)).value
+            request = request._replace(pin_root=wanted_bpffs(), pin_maps=pin_maps)
+        return plan(obj, request._replace(relaxed_maps=options is None))
+
+
 def try_programs(
     source: ObjectSource,
     *,
@@ -360,6 +387,7 @@ def _load(
     with ExitStack() as stack:
         request = _request(obj, source, options, stack)._replace(
             programs=tuple(names),
+            warn=warn,
             pin_root=bpffs_mount(transaction) if by_name else None,
             pin_maps=None if options.pin_maps is None else new_pin_path(options.pin_maps, transaction),
         )
@@ -388,6 +416,8 @@ def _request(obj: ObjectSpec, source: ObjectSource, options: LoadOptions, stack:
         btf_path=options.btf_path,
         target=target,
         maps=tuple(map(GivenMap, names, fds)),
+        migrate=source.migrate,
+        lossy=source.lossy,
     )
 
 

@@ -54,7 +54,9 @@ def open_actions(
         if isinstance(request.source, ClassicSource):
             action = action._replace(bytecode=request.source.code)
         elif request.source is not None:
-            program = open_source(request.source, ProgramType.SCHED_ACT, transaction, stack, session)
+            program = open_source(
+                request.source, ProgramType.SCHED_ACT, transaction, stack, session, warn=warn
+            )
             pass_on(program.warnings, warn)
             action = action._replace(program_fd=held(program.fd, stack), name=program.annotation)
         opened.append(action)

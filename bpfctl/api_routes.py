@@ -108,7 +108,7 @@ def _open_tunnel(
     for hook, source in tunnel.programs:
         # A session closes what it loaded before when it loads again.
         shared = session if len(tunnel.programs) == 1 else None
-        program = open_source(source, HOOK_TYPES[hook], transaction, stack, shared)
+        program = open_source(source, HOOK_TYPES[hook], transaction, stack, shared, warn=warn)
         pass_on(program.warnings, warn)
         opened.append((hook, program.fd, program.annotation))
     return new_encap(opened, tunnel.headroom)

@@ -188,6 +188,12 @@ class PinMismatchError(BpfctlError):
     """A pinned map differs from the object's definition; ``details`` is the table of fields."""
 
 
+class Note(str):
+    """A remark that is no warning: what a command did beside what it was asked for."""
+
+    __slots__ = ()
+
+
 def printable(text: str, limit: int = 128) -> str:
     """``text`` from an untrusted file, safe for a terminal line: control characters escaped, cut."""
     if len(text) > limit:

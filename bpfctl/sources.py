@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from warnings import warn as _python_warning
 
 from bpfctl.errors import NotFoundError, UsageError
 from bpfctl.inventory.reference import Reference, open_program
@@ -29,7 +30,9 @@ class ObjectSource(NamedTuple):
     the hook, or the only program that suits.  ``maps_abi`` (``iproute2``, ``libbpf``, ``samples``) decides
     where a legacy map definition can be read in two ways.  ``verbose`` shows the verifier's log on stderr.
     ``settings`` are values for global variables.  ``export``: path of a unix socket, where another process
-    waits for the object's maps (tc filters and actions only).
+    waits for the object's maps (tc filters and actions only).  ``migrate``: a pinned map that differs from
+    the object's is replaced by one that is filled from it, once the program is in service; ``lossy``: also
+    where members would be dropped; ``dry_run``: ``api.plan_migration`` alone is wanted.
     """
 
     path: str
@@ -39,6 +42,9 @@ class ObjectSource(NamedTuple):
     verbose: bool = False
     settings: tuple[Setting, ...] = ()
     export: str | None = None
+    migrate: bool = False
+    lossy: bool = False
+    dry_run: bool = False
 
 
 ProgramSource: TypeAlias = ObjectSource | Reference
@@ -113,11 +119,12 @@ def open_source(
     session: Session | None,
     ifindex: int = 0,
     outbox: Outbox | None = None,
+    warn: Warn = _python_warning,
 ) -> OpenProgram:
     """The program that ``source`` names, open as long as ``stack``.
 
     ``ifindex``: the device to load for when the program is to be offloaded.  ``outbox``: for what the hook
-    can export.
+    can export.  ``warn`` is told what ``migrate`` did, when ``transaction`` ends.
     """
     if isinstance(source, Reference):
         fd = stack.enter_context(open_program(resolved(source)))
@@ -127,12 +134,21 @@ def open_source(
 
     if source.export is not None and outbox is None:
         raise UsageError("export: maps are handed over by tc filters and actions only")
+    if source.dry_run:
+        raise UsageError("dry-run: not for this command", hint="filter and link have it")
     obj, session = read_source(source, session, stack)
     chosen = select_program(obj, program_type, section=source.section, program=source.program)
     if outbox:
         outbox.check(obj)
     request = LoadRequest(
-        (chosen.name,), program_type, ifindex=ifindex, verbose=source.verbose, relaxed_maps=True
+        (chosen.name,),
+        program_type,
+        ifindex=ifindex,
+        verbose=source.verbose,
+        relaxed_maps=True,
+        migrate=source.migrate,
+        lossy=source.lossy,
+        warn=warn,
     )
     loaded = session.load(obj, request, transaction)
     warnings = [f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings
@@ -150,6 +166,8 @@ def read_source(
     source: ObjectSource, session: Session | None, stack: ExitStack
 ) -> tuple[ObjectSpec, Session]:
     """The object of ``source``, and the session to load it in: the one given, else one of its own."""
+    if source.lossy and not (source.migrate or source.dry_run):
+        raise UsageError("lossy: it says how to migrate", hint="migrate lossy")
     if session is None:
         from bpfctl.loader import Session
 

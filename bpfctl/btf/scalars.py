@@ -160,6 +160,10 @@ class Enum(Number):
         # Only names that lead back; the first of several for one number is the one to show.
         self._names = {number: name for name, number in reversed(names) if self._values[name] == number}
 
+    def names_of(self, other: Codec) -> bool:
+        """Whether ``other`` has the same names for the same numbers."""
+        return isinstance(other, Enum) and self._values == other._values
+
     def present(self, number: int) -> Any:
         name = self._names.get(number)
         return number if name is None or integer(name) is not None else name

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.cli.output import Output
-from bpfctl.errors import printable
+from bpfctl.errors import Note, printable
 
 if TYPE_CHECKING:
     from bpfctl.loader import Session
@@ -60,4 +60,5 @@ class App:
             return
         self._warned.add(text)
         where = f"{self.position}: " if self.position else ""
-        print(f"Warning: {where}{printable(text, 4096)}", file=sys.stderr)
+        kind = "Note" if isinstance(text, Note) else "Warning"
+        print(f"{kind}: {where}{printable(text, 4096)}", file=sys.stderr)

@@ -8,6 +8,7 @@ from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.spec import parse_options, parse_source
 from bpfctl.cli.grammar.tokens import Tokens, matches, unknown
+from bpfctl.cli.migration import dry_run
 from bpfctl.uapi import ProgramType
 
 # iproute2's words, in the order of its tests; each may be cut.
@@ -27,7 +28,7 @@ _U32 = 0xFFFFFFFF
     "graft",
     "MAP [ key N ] { obj FILE [ type TYPE ] [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]\n"
     "    | pinned PATH | id N }",
-    keywords="key obj pinned id type sec program maps-abi set verbose",
+    keywords="key obj pinned id type sec program maps-abi set migrate lossy dry-run verbose",
 )
 def graft(app: App, words: list[str]) -> None:
     """Put a program into slot N of the program array pinned at MAP, in one step.
@@ -40,6 +41,8 @@ def graft(app: App, words: list[str]) -> None:
     key = tokens.number("key", _U32) if tokens.take_prefix("key") else None
     source, program_type = _parse_source(tokens)
     tokens.end("key before the program, and type, sec, program, verbose")
+    if dry_run(app, [source]):
+        return
     api.graft(path, source, key=key, program_type=program_type, session=app.session, warn=app.warn)
 
 

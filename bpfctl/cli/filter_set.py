@@ -7,19 +7,21 @@ from bpfctl.attach.tc import FilterRequest
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
+from bpfctl.cli.migration import dry_run
 from bpfctl.errors import UsageError
 
 _USAGE = (
     "{ dev DEV { ingress | egress | root | parent CLASSID } | block N } [ pref N ] [ protocol P ]\n"
     "    [ chain N ] [ handle H ] bpf [ run ]\n"
     "    { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...\n"
-    "      [ export SOCKET ] [ verbose ]\n"
+    "      [ migrate [ lossy ] ] [ dry-run ] [ export SOCKET ] [ verbose ]\n"
     "    | pinned PATH | id N | bytecode TEXT | bytecode-file FILE }\n"
     "    [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ] [ action ACTION ]..."
 )
 _KEYWORDS = (
     "dev block ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi "
-    "set export verbose bytecode bytecode-file direct-action da classid flowid skip_hw skip_sw action"
+    "set migrate lossy dry-run export verbose bytecode bytecode-file direct-action da "
+    "classid flowid skip_hw skip_sw action"
 )
 
 
@@ -51,6 +53,8 @@ def _attach(app: App, words: list[str], how: str) -> None:
         raise UsageError("Command line is not complete: the filter's kind, bpf, is missing")
     if command.source is None:
         raise UsageError("Command line is not complete: no program is named after bpf")
+    if dry_run(app, [command.source]):
+        return
     api.attach_filter(
         wanted, command.source, how=how, actions=command.actions, session=app.session, warn=app.warn
     )

@@ -6,15 +6,17 @@ from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.link import parse_set
+from bpfctl.cli.migration import dry_run
 
 
 @words_command(
     "set",
     "[ dev ] DEV { xdp | xdpgeneric | xdpdrv | xdpoffload }\n"
     "    { off | none | obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ]\n"
-    "      [ set NAME=VALUE ]... [ verbose ]\n"
+    "      [ set NAME=VALUE ]... [ migrate [ lossy ] ] [ dry-run ] [ verbose ]\n"
     "    | pinned PATH | id N }",
-    keywords="dev xdp xdpgeneric xdpdrv xdpoffload off obj pinned id sec program maps-abi set verbose",
+    keywords="dev xdp xdpgeneric xdpdrv xdpoffload off obj pinned id sec program maps-abi set "
+    "migrate lossy dry-run verbose",
 )
 def set_(app: App, words: list[str]) -> None:
     """Attach an XDP program to DEV, or take it off.
@@ -25,7 +27,7 @@ def set_(app: App, words: list[str]) -> None:
     command = parse_set(words)
     if command.source is None:
         api.detach_xdp(command.device, mode=command.mode)
-    else:
+    elif not dry_run(app, [command.source]):
         api.attach_xdp(
             command.device,
             command.source,

@@ -10,6 +10,7 @@ from bpfctl.cli import routetext
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.nexthop import parse_id, parse_nexthop
+from bpfctl.cli.migration import dry_run
 from bpfctl.errors import UsageError
 
 _USAGE = (
@@ -18,7 +19,7 @@ _USAGE = (
 )
 _KEYWORDS = (
     "id encap bpf seg6local in out xmit headroom action endpoint via dev onlink proto obj pinned sec program "
-    "maps-abi set verbose"
+    "maps-abi set migrate lossy dry-run verbose"
 )
 
 
@@ -28,6 +29,8 @@ def _set(app: App, words: list[str], how: str) -> None:
         request = request._replace(family=app.options.family)
     if tunnel is None:
         raise UsageError("a nexthop without encap runs no program", hint=f"`ip nexthop {how}` does that")
+    if dry_run(app, [source for _, source in tunnel.programs]):
+        return
     api.attach_nexthop(request, tunnel, how=how, session=app.session, warn=app.warn)
 
 

@@ -10,6 +10,7 @@ from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.load import KEYWORDS, LoadCommand, parse_load
 from bpfctl.cli.grammar.reference import parse_reference
 from bpfctl.cli.grammar.tokens import Tokens
+from bpfctl.cli.migration import dry_run
 
 if TYPE_CHECKING:
     from bpfctl.loader.verdict import Verdict
@@ -18,7 +19,8 @@ _OPTIONS = (
     "[ type TYPE ] [ attach TYPE ] [ autoattach ] [ btf FILE ]\n"
     "    [ map { NAME | N } { id N | pinned PATH | name NAME } ]... [ pinmaps DIRECTORY ]\n"
     "    [ target [ id N | pinned PATH | name NAME ] [ function NAME ] ]\n"
-    "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]... [ verbose ]"
+    "    [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...\n"
+    "    [ migrate [ lossy ] ] [ dry-run ] [ verbose ]"
 )
 
 
@@ -35,6 +37,8 @@ def load(app: App, words: list[str]) -> None:
         _show_verdicts(app, command, one=True)
         return
     source, path, options, _ = command
+    if dry_run(app, [source], options):
+        return
     record = api.load_program(source, path, options=options, session=app.session, warn=app.warn)
     if app.output.json:
         app.output.record(record, str)
@@ -52,6 +56,8 @@ def loadall(app: App, words: list[str]) -> None:
         _show_verdicts(app, command, one=False)
         return
     source, path, options, _ = command
+    if dry_run(app, [source], options):
+        return
     records = api.load_programs(source, path, options=options, session=app.session, warn=app.warn)
     if app.output.json:
         app.output.records(records, str)

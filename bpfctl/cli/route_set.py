@@ -6,6 +6,7 @@ from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.route import in_family, parse_route
+from bpfctl.cli.migration import dry_run
 from bpfctl.errors import UsageError
 
 _USAGE = (
@@ -18,7 +19,8 @@ _USAGE = (
 _PLACE = "via dev table metric src scope proto tos onlink"
 _KEYWORDS = (
     f"encap bpf seg6local in out xmit headroom action endpoint {_PLACE} pref expires mtu advmss hoplimit "
-    "nexthop weight nhid obj pinned id sec program maps-abi set verbose"
+    "nexthop weight nhid obj pinned id sec program maps-abi set migrate lossy dry-run "
+    "verbose"
 )
 
 
@@ -26,6 +28,9 @@ def _set(app: App, words: list[str], how: str) -> None:
     command = in_family(parse_route(words), app.options.family)
     if not any(command.tunnels):
         raise UsageError("a route without encap runs no program", hint=f"`ip route {how}` does that")
+    programs = [source for tunnel in command.tunnels if tunnel for _, source in tunnel.programs]
+    if dry_run(app, programs):
+        return
     api.attach_route(command.request, command.tunnels, how=how, session=app.session, warn=app.warn)
 
 

@@ -57,6 +57,10 @@ class OpenMap:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
         self._fd.close()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bpfctl.btf.aggregates import CpuValues
@@ -44,11 +45,10 @@ class Types(NamedTuple):
 
 def map_types(target: OpenMap) -> Types:
     """The codecs of ``target``; without BTF, or without the right to read it, those of plain bytes."""
-    facts = target.facts
     key: Codec | None = None
     value: Codec | None = None
-    if facts.btf_id and (facts.btf_key_type_id or facts.btf_value_type_id):
-        key, value = _from_btf(target)
+    with suppress(OSError, BtfError):
+        key, value = btf_codecs(target)
     typed = key is not None or value is not None
     order = sys.byteorder
     key = key or plain_codec(target.key_size, order)
@@ -58,17 +58,20 @@ def map_types(target: OpenMap) -> Types:
     return Types(key, value, typed)
 
 
-def _from_btf(target: OpenMap) -> tuple[Codec | None, Codec | None]:
+def btf_codecs(target: OpenMap) -> tuple[Codec | None, Codec | None]:
+    """Codecs of key and value by the map's BTF; None where it does not tell, or tells another size.
+
+    Raises OSError where it cannot be read, BtfError where it does not hold together.
+    """
+    facts = target.facts
+    if not facts.btf_id or not (facts.btf_key_type_id or facts.btf_value_type_id):
+        return None, None
     from bpfctl.btf.types import Btf
     from bpfctl.btf.values import value_codec
 
-    facts = target.facts
-    try:
-        btf = Btf.from_bytes(info.btf_data(facts.btf_id))
-        key = value_codec(btf, facts.btf_key_type_id) if facts.btf_key_type_id else None
-        value = value_codec(btf, facts.btf_value_type_id) if facts.btf_value_type_id else None
-    except (OSError, BtfError):
-        return None, None
+    btf = Btf.from_bytes(info.btf_data(facts.btf_id))
+    key = value_codec(btf, facts.btf_key_type_id) if facts.btf_key_type_id else None
+    value = value_codec(btf, facts.btf_value_type_id) if facts.btf_value_type_id else None
     return (
         key if key and key.size == target.key_size else None,
         value if value and value.size == target.value_size else None,

@@ -33,6 +33,18 @@ _PERF_NUMBERS = {
     "ppc64le": 319,
     "ppc64": 319,
 }
+# membarrier(2), the same.
+_MEMBARRIER_NUMBERS = {
+    "x86_64": 324,
+    "aarch64": 283,
+    "riscv64": 283,
+    "loongarch64": 283,
+    "s390x": 356,
+    "ppc64le": 365,
+    "ppc64": 365,
+}
+_MEMBARRIER_CMD_GLOBAL = 1
+
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
 
@@ -255,6 +267,20 @@ class System:
         return bool(select.select([fd], [], [], seconds)[0])
 
     # --- processes ---
+
+    def membarrier(self) -> None:
+        """MEMBARRIER_CMD_GLOBAL: returns after every program that runs now has ended.
+
+        It waits for an RCU grace period (kernel/sched/membarrier.c), which programs run within.
+        """
+        number = _MEMBARRIER_NUMBERS.get(machine())
+        if number is None:
+            raise OSError(38, f"membarrier(2): number unknown on {machine()}")
+        _check(_syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0))
+
+    def set_affinity(self, cpus: set[int]) -> None:
+        """sched_setaffinity(2) of this thread."""
+        os.sched_setaffinity(0, cpus)
 
     def execute(self, words: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
         """execvpe(3): become another program."""

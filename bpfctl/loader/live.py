@@ -13,6 +13,7 @@ from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
 
 if TYPE_CHECKING:
     from bpfctl.kernel.memory import Mapping
+    from bpfctl.loader.migrate import Migration
     from bpfctl.loader.struct_ops import FittedMap
 
 
@@ -23,6 +24,7 @@ class Map:
 
     ``value``: of a struct_ops map, what it is registered with.  ``data_offset``: where in an arena the
     object's variables are, bytes; ``mapping``: an arena made here, in this process's memory.
+    ``migration``: of a new map that is to take a pinned one's place.
     """
 
     spec: MapSpec
@@ -32,6 +34,7 @@ class Map:
     value: bytes | None = None
     data_offset: int = 0
     mapping: Mapping | None = None
+    migration: Migration | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +86,8 @@ class LoadedObject:
         for live in self.maps.values():
             if live.mapping:
                 live.mapping.close()
+            if live.migration:
+                live.migration.close()
             live.fd.close()
         for program in self.programs.values():
             program.fd.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+from warnings import warn as _python_warning
 
 from bpfctl.errors import KernelError, NotFoundError, printable
 from bpfctl.kernel import bpf
@@ -54,6 +55,9 @@ class LoadRequest(NamedTuple):
     iproute2, pass over unknown members of BTF-defined maps, which are an error to libbpf.  ``target``: what
     programs are for, where that is a type or function; None takes it from the section name.  ``maps``: open
     maps in the place of the object's; ``pin_maps``: a directory for the maps that the object does not pin.
+    ``migrate``: a pinned map that differs from the object's is replaced by a new one, filled from it; its pin
+    follows when the transaction ends, after the program is attached; ``warn`` is told then.  ``lossy``: also
+    if members are dropped.
     """
 
     programs: tuple[str, ...]
@@ -68,6 +72,9 @@ class LoadRequest(NamedTuple):
     target: AttachTarget | None = None
     maps: tuple[GivenMap, ...] = ()
     pin_maps: str | None = None
+    migrate: bool = False
+    lossy: bool = False
+    warn: Callable[[str], object] = _python_warning
 
 
 class _RaceLostError(Exception):
@@ -147,9 +154,9 @@ def _load_once(
     how = _with_targets(loaded.spec, how, request, kernel)
     loaded.warnings += kernel.new_warnings() if kernel else []
     types, linked = _without_tags(loaded.spec, linked, how)
-    _load_btf(loaded, types)
+    _load_types(loaded, types)
     plan = NoPins() if request.trial else _pin_plan(loaded.spec, request, transaction)
-    MapMaker(loaded, plan, request.ifindex, request.maps).make_all()
+    MapMaker(loaded, plan, request).make_all()
     for spec in specs:
         _check_reused_arrays(loaded, how[spec.name].program_type)
         loaded.programs[spec.name] = load_program(loaded, spec, linked[spec.name], how[spec.name])
@@ -159,6 +166,10 @@ def _load_once(
     _fill_new_arrays(loaded)
     _fill_struct_ops(loaded)
     _pin_new(loaded, transaction)
+    if request.migrate:
+        from bpfctl.loader.migrate import prepare
+
+        prepare(loaded, transaction, request.warn)
     _fill_reused_arrays(loaded, transaction)
 
 
@@ -327,7 +338,12 @@ def _without_tags(
     return with_contexts(obj.btf, {name: (one, how[name].program_type) for name, one in linked.items()})
 
 
-def _load_btf(loaded: LoadedObject, data: bytes | None) -> None:
+def load_types(loaded: LoadedObject) -> None:
+    """Give the kernel the object's BTF, for its maps alone."""
+    _load_types(loaded, kernel_btf(loaded.spec))
+
+
+def _load_types(loaded: LoadedObject, data: bytes | None) -> None:
     """Give the kernel the object's BTF; all but struct_ops maps works without, so a refusal is a warning."""
     if data is None:
         return
@@ -399,7 +415,9 @@ def _pin_new(loaded: LoadedObject, transaction: Transaction) -> None:
     Killed in between, the next run finds no pin that leads to something it would not find itself.
     """
     for live in sorted(loaded.maps.values(), key=_pin_order):
-        if live.pin_path and not live.reused and not pin(live.fd.number, live.pin_path, transaction):
+        if live.pin_path is None or live.reused or live.migration:
+            continue
+        if not pin(live.fd.number, live.pin_path, transaction):
             raise _RaceLostError
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from bpfctl.errors import KernelError, NotFoundError, ObjectFileError, printable
+from bpfctl.inventory.elements import OpenMap
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
@@ -19,15 +21,13 @@ from bpfctl.loader.explain import map_create_hint
 from bpfctl.loader.fallbacks import lesser_maps
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import NoPins, PinPlan, kernel_map_name
-from bpfctl.loader.reuse import check_constants, open_pinned_map
+from bpfctl.loader.reuse import check_constants, differences, open_pin, open_pinned_map, reading_pin
 from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
 from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bpfctl.loader.given import GivenMap
+    from bpfctl.loader.load import LoadRequest
     from bpfctl.loader.struct_ops import FittedMap
 
 MAP_IN_MAP = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
@@ -55,27 +55,22 @@ _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class MapMaker:
-    """Makes the maps of one object.  ``ifindex``: device to offload to, or 0; ``given``: not to be made."""
+    """Makes the maps of one object, but for those that ``request`` gives, and finds its pins by ``plan``."""
 
-    def __init__(
-        self,
-        loaded: LoadedObject,
-        plan: PinPlan | NoPins,
-        ifindex: int = 0,
-        given: Sequence[GivenMap] = (),
-    ) -> None:
+    def __init__(self, loaded: LoadedObject, plan: PinPlan | NoPins, request: LoadRequest) -> None:
         self._loaded = loaded
-        self._given = {each.name: each for each in given}
+        self._given = {each.name: each for each in request.maps}
         self._plan = plan
-        self._ifindex = ifindex
+        self._ifindex = request.ifindex
+        self._request = request
 
     def make_all(self) -> None:
         """Every map of the object: inner ones first, so that the outer ones can be filled at once."""
         specs = [spec for spec in self._loaded.spec.maps.values() if self._is_made(spec)]
         for spec in (s for s in specs if s.map_type not in MAP_IN_MAP):
-            self._make(spec)
+            self.make(spec)
         for spec in (s for s in specs if s.map_type in MAP_IN_MAP):
-            self._make(spec)
+            self.make(spec)
         for outer in self._loaded.maps.values():
             if outer.spec.map_type in MAP_IN_MAP:
                 self._fill_outer(outer)
@@ -88,7 +83,8 @@ class MapMaker:
             return not _lacks("PERCPU_DATA")
         return True
 
-    def _make(self, spec: MapSpec) -> None:
+    def make(self, spec: MapSpec) -> None:
+        """Make one map, or find it."""
         wanted = self._attributes(spec)
         if spec.name in self._given:
             from bpfctl.loader.given import take
@@ -97,7 +93,9 @@ class MapMaker:
             self._loaded.maps[spec.name] = Map(spec, fd, reused=True)
             return
         path = self._plan.path(spec)
-        found = open_pinned_map(path, wanted, spec.name) if path else None
+        if path and self._migrates(path) and self._migrate(spec, wanted, path):
+            return
+        found = open_pinned_map(self._plan.current(path), wanted, spec.name) if path else None
         try:
             fd = found[0] if found else self._create(spec, wanted)
         except KernelError:
@@ -115,6 +113,40 @@ class MapMaker:
             place_arena(live, self._loaded.spec.path)
         elif spec.origin is MapOrigin.DATA and not live.reused:
             _write_data(live, self._loaded)
+
+    def _migrates(self, path: str) -> bool:
+        """Whether what is pinned at ``path`` may be replaced, and has not been by this very command."""
+        return self._request.migrate and self._plan.current(path) == path
+
+    def _migrate(self, spec: MapSpec, wanted: MapAttributes, path: str) -> bool:
+        """Make the map that is to take the place of the one pinned at ``path``; False: that one fits."""
+        from bpfctl.loader.migrate import MIGRATED, Migration
+
+        pinned = open_pin(path)
+        if pinned is None:
+            return False
+        with ExitStack() as stack, reading_pin(path):
+            old = OpenMap(stack.enter_context(pinned))
+            found = differences(wanted, old.facts)
+            if not found and old.map_type not in MIGRATED:
+                return False
+            live = Map(spec, stack.enter_context(self._create(spec, wanted)), path)
+            migration = Migration(
+                live, old, path, found, btf=self._loaded.spec.btf, lossy=self._request.lossy
+            )
+            stack.enter_context(closing(migration))
+            if not migration.needed and not (spec.frozen and self._has_other_constants(live, old)):
+                return False
+            if spec.origin is MapOrigin.DATA:
+                _write_data(live, self._loaded)
+            live.migration = migration
+            self._loaded.maps[spec.name] = live
+            stack.pop_all()
+        return True
+
+    def _has_other_constants(self, live: Map, old: OpenMap) -> bool:
+        image = _image(live, self._loaded) or bytes(live.spec.value_size)
+        return bpf.map_lookup(old.fd, bytes(4), len(image)) != image
 
     def _attributes(self, spec: MapSpec) -> MapAttributes:
         """What the kernel is asked for, inner map and BTF left out."""
@@ -163,7 +195,7 @@ class MapMaker:
             return None
         if self._is_map_of_object(inner):
             if inner.name not in self._loaded.maps:
-                self._make(inner)
+                self.make(inner)
             return self._loaded.maps[inner.name].fd
         return self._create(inner, self._attributes(inner))
 

@@ -78,16 +78,24 @@ class PinPlan:
 
     ``root``: directory for LIBBPF_PIN_BY_NAME, None for iproute2's ``<mnt>/tc/globals``; ``rest``:
     directory for the maps that the object does not pin, None to leave them without.  Nothing is touched
-    until the first map that pins asks: an object without pins needs no bpffs.
+    until the first map that pins asks: an object without pins needs no bpffs.  ``makes``: False only to
+    look.
     """
 
     def __init__(
-        self, obj: ObjectSpec, transaction: Transaction, root: str | None = None, rest: str | None = None
+        self,
+        obj: ObjectSpec,
+        transaction: Transaction,
+        root: str | None = None,
+        rest: str | None = None,
+        *,
+        makes: bool = True,
     ) -> None:
         self._object = obj
         self._transaction = transaction
         self._root = root
         self._rest = rest
+        self._makes = makes
 
     def path(self, spec: MapSpec) -> str | None:
         """Where ``spec`` is to be pinned, or None; the directory exists afterwards.
@@ -129,11 +137,11 @@ class PinPlan:
             self._make_below(self._root)
             return self._root
         if spec.pins_by_name or spec.pinning == Pinning.GLOBAL_NS:
-            return make_layout(self._transaction) + "/tc/globals"
+            return self._layout() + "/tc/globals"
         if spec.pinning == Pinning.OBJECT_NS:
-            directory = f"{make_layout(self._transaction)}/tc/{self._object.sha1}"
+            directory = f"{self._layout()}/tc/{self._object.sha1}"
         else:
-            directory = f"{make_layout(self._transaction)}/{self._custom_path(spec)}"
+            directory = f"{self._layout()}/{self._custom_path(spec)}"
         self._make_below(directory)
         return directory
 
@@ -155,7 +163,17 @@ class PinPlan:
         return "/".join(parts)
 
     def _make_below(self, directory: str) -> None:
-        make_directories(directory, self._transaction)
+        if self._makes:
+            make_directories(directory, self._transaction)
+
+    def _layout(self) -> str:
+        if self._makes:
+            return make_layout(self._transaction)
+        return wanted_bpffs()
+
+    def current(self, path: str) -> str:
+        """Where the map is that will be pinned at ``path`` when the command is through."""
+        return self._transaction.staged.get(path, path)
 
 
 class NoPins:
@@ -163,6 +181,10 @@ class NoPins:
 
     def path(self, spec: MapSpec) -> None:
         """None, whatever ``spec`` asks for."""
+
+    def current(self, path: str) -> str:
+        """``path``."""
+        return path
 
 
 def make_directories(directory: str, transaction: Transaction) -> None:
@@ -218,6 +240,11 @@ def _make_link(path: str, transaction: Transaction) -> None:
 def _cannot_make(path: str, error: OSError) -> KernelError:
     hint = permission_hint("CAP_SYS_ADMIN") if isinstance(error, PermissionError) else None
     return KernelError(f"cannot make {path}", call="mkdir", errno=error.errno or 0, hint=hint)
+
+
+def wanted_bpffs() -> str:
+    """Where the bpffs is, or would be mounted."""
+    return bpffs.find_mount() or bpffs.wanted_mount()
 
 
 def bpffs_mount(transaction: Transaction) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, PinMismatchError, printable
@@ -31,15 +33,9 @@ def open_pinned_map(path: str, wanted: MapAttributes, name: str) -> tuple[Fd, in
     Raises PinMismatchError with a table of the differing fields, KernelError when the pin cannot be
     opened, BpfctlError when something else than a map is pinned there.
     """
-    try:
-        fd = Fd(bpf.obj_get(path))
-    except FileNotFoundError:
+    fd = open_pin(path)
+    if fd is None:
         return None
-    except OSError as error:
-        hint = permission_hint("CAP_BPF") if isinstance(error, PermissionError) else None
-        raise KernelError(
-            f"cannot open the map pinned at {path}", call="BPF_OBJ_GET", errno=error.errno or 0, hint=hint
-        ) from error
     try:
         pinned = _map_info(fd, path)
         found = differences(wanted, pinned)
@@ -51,14 +47,40 @@ def open_pinned_map(path: str, wanted: MapAttributes, name: str) -> tuple[Fd, in
     return fd, pinned
 
 
+def open_pin(path: str) -> Fd | None:
+    """The map pinned at ``path``, whatever it is like; None when nothing is.  Errors as above."""
+    try:
+        fd = Fd(bpf.obj_get(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        hint = permission_hint("CAP_BPF") if isinstance(error, PermissionError) else None
+        raise KernelError(
+            f"cannot open the map pinned at {path}", call="BPF_OBJ_GET", errno=error.errno or 0, hint=hint
+        ) from error
+    try:
+        _map_info(fd, path)
+    except BaseException:
+        fd.close()
+        raise
+    return fd
+
+
 def _map_info(fd: Fd, path: str) -> info.MapInfo:
     # A program's descriptor answers the same call with a struct of another shape: ask what it is.
     if "map_type" not in info.fdinfo(fd.number):
         raise BpfctlError(
             f"{path} is a pinned program or link, not a map", hint="remove it, or rename the object's map"
         )
-    try:
+    with reading_pin(path):
         return info.map_info(fd.number)
+
+
+@contextmanager
+def reading_pin(path: str) -> Iterator[None]:
+    """A block whose OSError becomes one about the map pinned at ``path``."""
+    try:
+        yield
     except OSError as error:
         raise KernelError(f"cannot read the map pinned at {path}", errno=error.errno or 0) from error
 
@@ -102,8 +124,8 @@ def mismatch(name: str, path: str, map_id: int, found: list[Difference]) -> PinM
         f"map {printable(name)} of the object differs from map id {map_id} pinned at {path}",
         details=mismatch_table(found, "pinned"),
         hint=(
-            f"`bpfctl map show pinned {path}` shows who made it; if nothing needs its contents, "
-            f"remove it with `rm {path}` and run the command again"
+            "`migrate` at the end of the command makes a new map and takes the contents over, `dry-run` "
+            f"shows how; if nothing needs them, remove the pin with `rm {path}` and run the command again"
         ),
     )
 
@@ -122,10 +144,8 @@ def check_constants(fd: Fd, path: str, wanted: bytes, name: str) -> None:
 
     The verifier has taken it for constants: to share such a map is to have the same.
     """
-    try:
+    with reading_pin(path):
         pinned = bpf.map_lookup(fd.number, bytes(4), len(wanted))
-    except OSError as error:
-        raise KernelError(f"cannot read the map pinned at {path}", errno=error.errno or 0) from error
     if pinned != wanted:
         first = next(at for at, (a, b) in enumerate(zip(pinned, wanted, strict=True)) if a != b)
         raise PinMismatchError(

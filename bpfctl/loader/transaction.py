@@ -6,11 +6,16 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from bpfctl.errors import BpfctlError
-from bpfctl.kernel.fd import Fd
 
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_Held = TypeVar("_Held", bound=_Closable)
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,11 +33,17 @@ class Transaction:
 
     def __init__(self) -> None:
         self._steps: list[_Step] = []
-        self._held: list[Fd] = []
+        self._held: list[_Closable] = []
+        self._last: list[Callable[[], None]] = []
+        self.staged: dict[str, str] = {}  # a pin that will change -> that of what it will lead to
 
     def undo(self, description: str, step: Callable[[], None]) -> None:
         """Remember how to take back what was just done; ``description`` completes "could not ..."."""
         self._steps.append(_Step(description, step))
+
+    def then(self, step: Callable[[], None]) -> None:
+        """Remember what is to be done when the block has been left normally; if it fails, all is undone."""
+        self._last.append(step)
 
     def keep(self) -> None:
         """What was done so far stays, whatever comes: for a last step that nothing can take back."""
@@ -50,10 +61,10 @@ class Transaction:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def hold(self, fd: Fd) -> Fd:
-        """Keep ``fd`` open until the end of the block, for an undo step that needs it."""
-        self._held.append(fd)
-        return fd
+    def hold(self, held: _Held) -> _Held:
+        """Keep a descriptor, or what else has ``close``, open until the end, for a step that needs it."""
+        self._held.append(held)
+        return held
 
     def __enter__(self) -> Transaction:
         return self
@@ -61,12 +72,24 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            failures = self._roll_back()
-            if failures and isinstance(error, BpfctlError):
-                error.details += tuple(failures)
-        for fd in self._held:
-            fd.close()
+        try:
+            if error is not None:
+                self._fail(error)
+                return
+            try:
+                for step in self._last:
+                    step()
+            except BaseException as failure:
+                self._fail(failure)
+                raise
+        finally:
+            for held in self._held:
+                held.close()
+
+    def _fail(self, error: BaseException) -> None:
+        failures = self._roll_back()
+        if failures and isinstance(error, BpfctlError):
+            error.details += tuple(failures)
 
     def _roll_back(self) -> list[str]:
         """Run the steps; what could not be undone, in words."""

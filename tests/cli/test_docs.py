@@ -35,7 +35,7 @@ from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory import features, jited, profile, prog_run, records, variables, xlated
 from bpfctl.kernel import syscall
-from bpfctl.loader import check, verdict
+from bpfctl.loader import check, migrate, reuse, verdict
 
 SOURCE = Path(bpfctl.cli.__file__).parent
 
@@ -82,6 +82,9 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Profiles", "", profile.Profile),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
+    ("bpfctl-map.8", "Migration", "", migrate.Plan),
+    ("bpfctl-map.8", "Migration", "differences[].", reuse.Difference),
+    ("bpfctl-map.8", "Migration", "members[].", migrate.MemberPlan),
     ("bpfctl-map.8", "bpfctl map globals", "", variables.Variable),
     ("bpfctl-btf.8", "", "", records.BtfInfo),
     ("bpfctl-btf.8", "", "pids[].", records.Process),

@@ -229,7 +229,7 @@ MISTAKES = [
         "prog loadall x.o /p pinned /q",
         'What is "pinned"?',
         "known here: type, attach, autoattach, target, map, pinmaps, btf, verdict, "
-        "sec, program, maps-abi, set, verbose",
+        "sec, program, maps-abi, set, verbose, migrate, lossy, dry-run",
     ),
     (
         "prog load x.o /p target x",

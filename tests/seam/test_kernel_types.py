@@ -16,7 +16,7 @@ from bpfctl.errors import BtfError, KernelError
 from bpfctl.kernel import bpf, syscall
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.kernel_btf import BtfSource
-from bpfctl.loader import LoadedObject, Transaction, kernel_types, struct_ops
+from bpfctl.loader import LoadedObject, LoadRequest, Transaction, kernel_types, struct_ops
 from bpfctl.loader.kernel_types import KernelTypes
 from bpfctl.loader.maps import MapMaker
 from bpfctl.loader.pins import PinPlan
@@ -184,7 +184,7 @@ def test_a_struct_ops_map_of_a_modules_type(types: KernelTypes, monkeypatch: pyt
         struct_ops.fit(loaded, [loaded.spec.maps["steady"]], types)
         created: list[MapAttributes] = []
         monkeypatch.setattr(bpf, "map_create", lambda wanted: created.append(wanted) or os.dup(0))
-        MapMaker(loaded, PinPlan(loaded.spec, Transaction())).make_all()
+        MapMaker(loaded, PinPlan(loaded.spec, Transaction()), LoadRequest(())).make_all()
         (wanted,) = created
         fitted = loaded.struct_ops["steady"].btf
         assert fitted is not None

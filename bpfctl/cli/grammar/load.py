@@ -17,7 +17,10 @@ from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
 from bpfctl.uapi import AttachType, ProgramType
 
-KEYWORDS = "type attach autoattach target map pinmaps btf verdict sec program maps-abi set verbose"
+KEYWORDS = (
+    "type attach autoattach target map pinmaps btf verdict sec program maps-abi set verbose "
+    "migrate lossy dry-run"
+)
 _MAX_MAPS = 0xFFFFFFFF
 _DASHED = ("verdict", "btf")  # may be written as options are, which is how others spell them
 

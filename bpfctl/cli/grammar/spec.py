@@ -2,10 +2,11 @@
 
     SPEC := { object-file | obj } FILE OPTS | { object-pinned | pinned | fd } PATH OPTS | id N OPTS
     OPTS := [ section NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...
-            [ export SOCKET ] [ verbose ]
+            [ migrate [ lossy ] ] [ dry-run ] [ export SOCKET ] [ verbose ]
 
 In iproute2 the order of OPTS is fixed; here any order does, unless the tokens are strict.  ``id``,
-``program``, ``maps-abi`` and ``set`` (or ``--set``) are whole words, ``obj`` too; the others may be cut.
+``program``, ``maps-abi``, ``set``, ``migrate``, ``lossy`` and ``dry-run`` (the last four with dashes, too)
+are whole words, ``obj`` too; the others may be cut.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def parse_source(tokens: Tokens) -> ProgramSource:
         raise UsageError("export: a loaded program's maps are not handed over", hint="those of obj FILE are")
     if ignored.settings:
         raise UsageError("set: variables are set before a program is loaded", hint="this one is loaded")
+    if ignored.migrate or ignored.dry_run:
+        raise UsageError("migrate: maps are made when a program is loaded", hint="this one is loaded")
     return source
 
 
@@ -71,6 +74,12 @@ def parse_options(tokens: Tokens, source: ObjectSource) -> ObjectSource:
             source = source._replace(maps_abi=parse_abi(tokens))
         elif tokens.take("set", "--set"):
             source = source._replace(settings=(*source.settings, parse_setting(tokens)))
+        elif tokens.take("migrate", "--migrate"):
+            source = source._replace(migrate=True)
+        elif tokens.take("lossy", "--lossy"):
+            source = source._replace(lossy=True)
+        elif tokens.take("dry-run", "--dry-run"):
+            source = source._replace(dry_run=True)
         elif tokens.take_prefix("verbose"):
             source = source._replace(verbose=True)
         elif matches(tokens.peek(), "export"):
