@@ -29,9 +29,13 @@ def read_subject(path: str, *, maps_abi: str | None = None) -> Subject:
 
     Raises as ``read_object``, and UnsupportedObjectError for one of the other byte order.
     """
-    obj = read_object(path, maps_abi=maps_abi)
+    return subject_of(read_object(path, maps_abi=maps_abi))
+
+
+def subject_of(obj: ObjectSpec) -> Subject:
+    """All programs and maps of ``obj``; raises UnsupportedObjectError for one of the other byte order."""
     if obj.byte_order != "little":
-        raise UnsupportedObjectError("big-endian code is not analysed", path=path)
+        raise UnsupportedObjectError("big-endian code is not analysed", path=obj.path)
     maps = _definitions(obj)
     codes, skipped = [], []
     end, left = time.monotonic() + MOST_SECONDS, MOST_INSTRUCTIONS
@@ -45,7 +49,7 @@ def read_subject(path: str, *, maps_abi: str | None = None) -> Subject:
             left -= len(codes[-1].slots)
         except BpfctlError as error:
             skipped.append(f"program {name}: {error.message}")
-    return Subject(path, False, codes, maps, skipped)
+    return Subject(obj.path, False, codes, maps, skipped)
 
 
 def _definitions(obj: ObjectSpec) -> dict[MapToken, MapDefinition]:

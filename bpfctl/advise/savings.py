@@ -70,6 +70,7 @@ def _saving(report: OldReport, operation: str, own: str, instead: str | None, en
         size
         for kind, size, name in report.figures
         if (kind, name) == (operation, own)
+        and size > 0
         and (instead is None or (operation, size, instead) in report.figures)
     ]
     if not measured:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from btf_builder import BtfBuilder
 
+from bpfctl.advise.advice import advise
+from bpfctl.advise.machine import Machine
+from bpfctl.advise.objects import subject_of
+from bpfctl.advise.sarif import document
 from bpfctl.btf.kinds import Kind
 from bpfctl.cli.obj_records import describe
 from bpfctl.errors import BpfctlError
@@ -82,7 +86,7 @@ def check(data: bytes) -> bool:
     loaded = False
     with suppress(BpfctlError):
         obj = read_object_bytes(data, path="fuzz.o")
-        for step in (_show, _load_all):
+        for step in (_show, _advise, _load_all):
             loaded = _survives(step, obj)
     return loaded
 
@@ -97,6 +101,11 @@ def _survives(step: Callable[[ObjectSpec], object], obj: ObjectSpec) -> bool:
 
 def _show(obj: ObjectSpec) -> None:
     str(describe(obj))
+
+
+def _advise(obj: ObjectSpec) -> None:
+    machine = Machine(memory=1 << 34, cpus=2, nodes=2)
+    document([advise(subject_of(obj), machine, pedantic=True)])
 
 
 def _load_all(obj: ObjectSpec) -> None:
