@@ -10,13 +10,17 @@ from bpfctl.bench.figures import SCHEMA, Interval
 from bpfctl.errors import BpfctlError, printable
 
 if TYPE_CHECKING:
-    from bpfctl.bench.maps import Report
+    from bpfctl.bench.maps import Report, Row
+    from bpfctl.bench.paths import PathRow
 
 _LARGEST = 16 << 20  # bytes of a report
 
 
 class Change(NamedTuple):
-    """One line of both reports, ns an operation; ``verdict``: faster, slower, or same where they overlap."""
+    """One line of both reports, ns an operation; ``verdict``: faster, slower, or same where they overlap.
+
+    ``operation`` of a packet's lookups is ``path drop`` and the like.
+    """
 
     operation: str
     entries: int
@@ -72,7 +76,7 @@ def _checked(document: Any) -> OldReport:
         (str(row["operation"]), int(row["entries"]), str(row["map"])): Interval(
             float(row["ns"]), float(row["low"]), float(row["high"])
         )
-        for row in document["rows"]
+        for row in [*document["rows"], *map(_of_path, document.get("paths", ()))]
     }
     contended = {
         (str(row["operation"]), int(row["entries"]), str(row["map"])): float(row["contended"])
@@ -82,6 +86,10 @@ def _checked(document: Any) -> OldReport:
     return OldReport(str(document["host"]["kernel"]), str(document["keys"]), figures, contended)
 
 
+def _of_path(row: Any) -> dict[str, Any]:
+    return {**row, "operation": f"path {row['path']}"}
+
+
 def changes(old: OldReport, new: Report) -> Iterator[Change]:
     """Each line that both reports have, in the order of the new one.
 
@@ -89,8 +97,10 @@ def changes(old: OldReport, new: Report) -> Iterator[Change]:
     """
     if old.keys != new.keys:
         raise BpfctlError(f"the old report is of {printable(old.keys)} keys, the new one of {new.keys} keys")
-    for row in new.rows:
-        before = old.figures.get((row.operation, row.entries, row.map))
+    named: list[tuple[str, Row | PathRow]] = [(row.operation, row) for row in new.rows]
+    named += [(f"path {row.path}", row) for row in new.paths]
+    for operation, row in named:
+        before = old.figures.get((operation, row.entries, row.map))
         if before is None:
             continue
         if before.overlaps(Interval(row.ns, row.low, row.high)):
@@ -98,4 +108,4 @@ def changes(old: OldReport, new: Report) -> Iterator[Change]:
         else:
             verdict = "slower" if row.ns > before.middle else "faster"
         percent = round((row.ns / before.middle - 1) * 100, 1) if before.middle else 0.0
-        yield Change(row.operation, row.entries, row.map, before.middle, row.ns, percent, verdict)
+        yield Change(operation, row.entries, row.map, before.middle, row.ns, percent, verdict)

@@ -16,6 +16,7 @@ from bpfctl.bench.host import Host
 from bpfctl.bench.like import Model, shapes_like
 from bpfctl.bench.maps import Report, Row
 from bpfctl.bench.network import udp_packet
+from bpfctl.bench.paths import PathRow
 from bpfctl.bench.programs import RING, XDP_DROP, Target
 from bpfctl.bench.shapes import SHAPES, Shape
 from bpfctl.cli.grammar.bench import BenchCommand, parse_bench
@@ -250,6 +251,16 @@ def test_changes_beyond_the_intervals(tmp_path: Path) -> None:
     assert found == [("a", 10, 20, 100, "slower"), ("b", 10, 5, -50, "faster"), ("c", 10, 11, 10, "same")]
 
 
+def test_changes_of_paths(tmp_path: Path) -> None:
+    def of(path: str, ns: float) -> PathRow:
+        return PathRow(path, 1024, "hash", 1, False, 24.0, ns, ns, ns, 0.4, 1.0, 0.0, (ns,))
+
+    old = written(tmp_path / "old", report()._replace(paths=(of("drop", 16), of("tc", 20))))
+    new = report()._replace(paths=(of("tc", 30), of("veth", 1)))
+    found = [(c.operation, c.map, c.percent, c.verdict) for c in changes(read_report(old), new)]
+    assert found == [("path tc", "hash", 50, "slower")]
+
+
 def test_reports_of_different_keys_are_not_compared(tmp_path: Path) -> None:
     old = read_report(written(tmp_path / "old", report(keys="cold")))
     with pytest.raises(BpfctlError, match="cold keys"):
@@ -267,8 +278,9 @@ def test_reports_of_different_keys_are_not_compared(tmp_path: Path) -> None:
         '{"schema": 1}',
         "[" * 100_000,
         json.dumps({"schema": 1, "rows": [7]}),
+        json.dumps({"schema": 1, "rows": [], "paths": [7]}),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_is_no_report(tmp_path: Path, text: str) -> None:
     path = tmp_path / "old"
