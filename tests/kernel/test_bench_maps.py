@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from bpfctl.bench.programs import Target, fresh_state, packet_program
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, OPERATIONS, REINSERT, SHAPES, UPDATE
 from bpfctl.cli.main import INTERRUPTED
 from bpfctl.kernel import bpf
+from bpfctl.uapi import Command
 
 pytestmark = pytest.mark.kernel
 TESTDATA = Path(__file__).parents[2] / "testdata"
@@ -226,6 +228,40 @@ def test_packets_go_all_the_way(path: str) -> None:
     assert 0 <= arrived - 640 < 10  # a new device announces itself, too
     assert namespace() == home
     assert output("ip", "-j", "link") == before
+
+
+def programs_of(pid: int) -> set[int]:
+    """Ids of the programs that the process has open."""
+    texts = []
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            texts.append(entry.read_text())
+    return {int(number) for text in texts for number in re.findall(r"^prog_id:\s*(\d+)", text, re.MULTILINE)}
+
+
+def is_loaded(number: int) -> bool:
+    try:
+        os.close(bpf.get_fd_by_id(Command.PROG_GET_FD_BY_ID, number))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_killed_it_leaves_nothing() -> None:
+    """Not even the programs that are attached: the namespace goes with the process."""
+    words = ["bench", "maps", "path", "tc", "types", "array", "sizes", "1", "rounds", "1000"]
+    child = subprocess.Popen([sys.executable, "-m", "bpfctl", *words], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while len(programs := programs_of(child.pid)) < 5:  # two measured ones, three on the way
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        child.kill()
+        child.wait()
+    while any(map(is_loaded, programs)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_share_of_a_packet(run: Cli) -> None:
