@@ -22,7 +22,7 @@ INDEPENDENT, DEPENDENT, COLD = "independent", "dependent", "cold"
 KEY_MODES = (INDEPENDENT, DEPENDENT, COLD)
 
 _PACKET = bytes(64)
-SAMPLES = 400  # chunks that count, of each round
+_SAMPLES = 400  # chunks that count, of each round
 _WARM_LIMIT_NS = 150_000_000
 _COLD_SAMPLES = 24  # each with the caches emptied before
 _CONTENDED_NS = 300_000_000  # for how long chunks are gathered that overlap with the neighbour's
@@ -114,19 +114,19 @@ class Cell:
         if self._neighbour:
             return self._sample_contended(round_)
         chunk_ns = self._run(self._measured, round_, 16).times[-1]
-        chunks = warm_chunks(self._target, chunk_ns) + SAMPLES
+        chunks = warm_chunks(self._target, chunk_ns) + _SAMPLES
         return sample_of(self._run(self._measured, round_, chunks))
 
     def baseline(self, round_: int) -> float:
         """ns of one operation of the loop without the map."""
-        times = self._run(self._base, round_, SAMPLES).times
+        times = self._run(self._base, round_, _SAMPLES).times
         return median(times) / CHUNK
 
     def _run(self, program: Fd, seed: int, chunks: int) -> State:
         """``chunks`` runs from a fresh state."""
         write_state(self._state.number, programs.fresh_state(self._target.shape, seed=seed * 7919 + 1))
         run(program.number, chunks)
-        return self._read(min(chunks, SAMPLES))
+        return self._read(min(chunks, _SAMPLES))
 
     def _read(self, most: int) -> State:
         return read_state(self._state.number, self._target.shape, most)
@@ -146,7 +146,7 @@ class Cell:
         times: list[int] = []
         done, spent = 0, 0
         with self._neighbour.working():
-            while len(times) < SAMPLES and spent < _CONTENDED_NS:
+            while len(times) < _SAMPLES and spent < _CONTENDED_NS:
                 before = _now()
                 run(self._measured.number, _CONTENDED_CHUNKS)
                 spent += _now() - before

@@ -20,6 +20,7 @@ from bpfctl.kernel import privilege
 
 ROUNDS = 7
 _HINT = "CAP_BPF and CAP_NET_ADMIN are needed to load and run the measured programs"
+_PATH_HINT = f"{_HINT}, and CAP_SYS_ADMIN for a network namespace of theirs"
 
 Progress = Callable[[int, int], object]  # (steps done, steps in all)
 
@@ -105,7 +106,11 @@ def run(request: Request, progress: Progress = lambda done, total: None) -> Repo
         measured.fill()
     rows, paths = tuple(table.rows()), tuple(ways.rows())
     if measured.complete and not (rows or paths):
-        raise KernelError("nothing could be measured", details=tuple(measured.skipped), hint=_HINT)
+        raise KernelError(
+            "nothing could be measured",
+            details=tuple(measured.skipped),
+            hint=_hint(request, measured.skipped),
+        )
     return Report(
         schema=SCHEMA,
         complete=measured.complete,
@@ -117,6 +122,12 @@ def run(request: Request, progress: Progress = lambda done, total: None) -> Repo
         skipped=tuple(measured.skipped),
         paths=paths,
     )
+
+
+def _hint(request: Request, skipped: Sequence[str]) -> str | None:
+    if not any("(EPERM)" in reason for reason in skipped):
+        return None
+    return _PATH_HINT if request.paths else _HINT
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from random import Random
 from typing import NamedTuple
 
 from bpfctl.bench.cell import (
-    SAMPLES,
     Sample,
     filled_map,
     load,
@@ -31,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bpfctl.bench.maps import Progress, Request
 
+_SAMPLES = 200  # chunks that count, of each round
 _TO_FIND_THE_PACE = 16  # chunks
 
 
@@ -81,16 +81,16 @@ class _Lane:
 
     def measure(self, round_: int) -> None:
         """One round of both programs."""
-        base = sample_of(self._run(self._base, round_, SAMPLES))
+        base = sample_of(self._run(self._base, round_, _SAMPLES))
         chunk_ns = self._run(self._measured, round_, _TO_FIND_THE_PACE).times[-1]
         warm = warm_chunks(self._target, chunk_ns)
-        self.rounds.append((base.ns, sample_of(self._run(self._measured, round_, warm + SAMPLES))))
+        self.rounds.append((base.ns, sample_of(self._run(self._measured, round_, warm + _SAMPLES))))
 
     def _run(self, program: Fd, seed: int, chunks: int) -> State:
         """Packets from a fresh state: the first chunk of them is one too many, its time is not known."""
         write_state(self._state.number, fresh_state(self.shape, seed=seed * 7919 + 1))
         bpf.prog_test_run(program.number, self._way.run._replace(repeat=(chunks + 1) * CHUNK))
-        return read_state(self._state.number, self.shape, min(chunks, SAMPLES))
+        return read_state(self._state.number, self.shape, min(chunks, _SAMPLES))
 
 
 class PathTable:

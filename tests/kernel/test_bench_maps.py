@@ -27,7 +27,8 @@ from bpfctl.bench.paths import PathTable
 from bpfctl.bench.programs import Target, fresh_state, packet_program
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, OPERATIONS, REINSERT, SHAPES, UPDATE
 from bpfctl.cli.main import INTERRUPTED
-from bpfctl.kernel import bpf
+from bpfctl.errors import KernelError
+from bpfctl.kernel import bpf, syscall
 from bpfctl.uapi import Command
 
 pytestmark = pytest.mark.kernel
@@ -291,3 +292,15 @@ def test_a_path_that_cannot_be_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.complete
     assert {row.path for row in table.rows()} == set(PATHS) - {TC}
     assert table.skipped == ["path tc: No such device (ENODEV)"]
+
+
+@pytest.mark.parametrize(("number", "hint"), [(errno.EPERM, "CAP_SYS_ADMIN"), (errno.EINVAL, "None")])
+def test_nothing_could_be_measured(number: int, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object, __: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(syscall.System, "unshare", refuse)
+    with pytest.raises(KernelError, match="nothing could be measured") as raised:
+        bench.run(Request((SHAPES["array"],), (1,), rounds=1, paths=("drop",)))
+    assert hint in str(raised.value.hint)
+    assert ("Linux 5.18" in raised.value.details[0]) is (number == errno.EINVAL)
