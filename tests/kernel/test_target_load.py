@@ -81,5 +81,5 @@ def test_a_replaced_function(requires: Requires) -> None:
     requires("freplace")
     with load_one("sum_up", "subprogs") as other:
         fd = other.program("sum_up").fd.number
-        with load_one("replaces", target=AttachTarget("sum_up", fd)) as loaded:
-            assert info.prog_info(loaded.program("replaces").fd.number).attach_btf_id
+        with load_one("sum_nothing", "replacement", AttachTarget("", fd)) as loaded:
+            assert info.prog_info(loaded.program("sum_nothing").fd.number).attach_btf_id
