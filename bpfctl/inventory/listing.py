@@ -47,7 +47,7 @@ def list_maps(*, pins: bool = False, processes: bool = False) -> Iterator[MapInf
     """Every map, by rising id; otherwise as :func:`list_programs`."""
     pinned = holders.pins_by_id("map") if pins else None
     held = holders.processes_by_id("map") if processes else None
-    users = _programs_by_map() if pins else None
+    users = programs_by_map() if pins else None
     for fd in iter_open(MAP):
         record = map_info(fd.number)
         yield record._replace(
@@ -111,13 +111,13 @@ def find_map(reference: Reference, *, processes: bool = False) -> MapInfo:
         record = map_info(fd.number)
         record = record._replace(entries=_entries(fd, record))
     with suppress(KernelError):
-        record = record._replace(prog_ids=tuple(_programs_by_map().get(record.id, ())))
+        record = record._replace(prog_ids=tuple(programs_by_map().get(record.id, ())))
     pids = tuple(holders.processes_by_id("map").get(record.id, ())) if processes else None
     return record._replace(pinned=tuple(holders.pins_by_id("map").get(record.id, ())), pids=pids)
 
 
-def _programs_by_map() -> dict[int, list[int]]:
-    """Ids of programs by the id of each map that they use."""
+def programs_by_map() -> dict[int, list[int]]:
+    """Ids of programs by the id of each map that they use; KernelError without CAP_SYS_ADMIN."""
     found: dict[int, list[int]] = defaultdict(list)
     for fd in iter_open(PROGRAM):
         try:

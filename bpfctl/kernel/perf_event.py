@@ -1,4 +1,4 @@
-"""perf events that a program can be attached to: tracepoints, kprobes and uprobes.
+"""perf events: what a program can be attached to (tracepoints, kprobes, uprobes), and what it writes to.
 
 Layout of ``struct perf_event_attr`` up to ``config2`` (PERF_ATTR_SIZE_VER1, include/uapi/linux/perf_event.h).
 Kprobes and uprobes have performance monitoring units of their own, whose numbers and bits sysfs tells.
@@ -12,7 +12,9 @@ from bpfctl.kernel import syscall
 from bpfctl.kernel.syscall import address
 
 _ATTR = struct.Struct("=2I5Q2I2Q")
-_TYPE_TRACEPOINT = 2
+_TYPE_SOFTWARE, _TYPE_TRACEPOINT = 1, 2
+_COUNT_BPF_OUTPUT = 10  # PERF_COUNT_SW_BPF_OUTPUT
+_SAMPLE_RAW = 1 << 10
 _COUNTER_SHIFT = 32  # of ref_ctr_offset in a uprobe's config
 _UNITS = "/sys/bus/event_source/devices"
 
@@ -48,6 +50,18 @@ def uprobe(path: str, offset: int, *, at_return: bool, counter: int = 0) -> int:
 def counter(kind: int, config: int) -> int:
     """A counter of the hardware, on the first CPU; FileNotFoundError where the hardware has none such."""
     return _open(kind, config)
+
+
+def bpf_output(cpu: int) -> int:
+    """What programs on ``cpu`` write by bpf_perf_event_output(), each record waking up its reader."""
+    attr = bytearray(
+        _ATTR.pack(
+            *(_TYPE_SOFTWARE, _ATTR.size, _COUNT_BPF_OUTPUT),
+            *(1, _SAMPLE_RAW, 0, 0),  # sample_period, sample_type, read_format, flags
+            *(1, 0, 0, 0),  # wakeup_events
+        )
+    )
+    return syscall.system.perf_event_open(attr, -1, cpu)
 
 
 def enable(fd: int) -> None:

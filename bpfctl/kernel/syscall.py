@@ -10,7 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from select import epoll
 
 # bpf(2) has no libc wrapper; its number per machine (arch/*/syscalls).
 _BPF_NUMBERS = {
@@ -259,6 +262,12 @@ class System:
         from bpfctl.kernel import unix
 
         return unix.receive(fd, size, count)
+
+    def epoll(self) -> epoll:
+        """epoll_create1(2): Python's object, which has the other calls as methods."""
+        from select import epoll
+
+        return epoll()
 
     def wait_readable(self, fd: int, seconds: float | None) -> bool:
         """select(2) for input; None waits for ever."""

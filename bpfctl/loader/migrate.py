@@ -19,9 +19,8 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import zip_longest
 from typing import NamedTuple
 
 from bpfctl.btf.reshape import Part, Reshape, parts
@@ -37,6 +36,7 @@ from bpfctl.errors import (
 )
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.batch import Block, Bulk, PartialWriteError
+from bpfctl.inventory.compare import changes, split
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.typed import btf_codecs
 from bpfctl.kernel import bpf, bpffs, info, map_merge, syscall
@@ -229,7 +229,7 @@ class Migration:
         if _stays(self.key) and _stays(self.value) and old.max_entries <= new.max_entries:
             return block
         pairs = []
-        for key, value in self._split(block):
+        for key, value in split(self.old, block):
             if new.map_type in maptypes.FIXED and int.from_bytes(key, sys.byteorder) >= new.max_entries:
                 if value.strip(b"\0"):
                     index = int.from_bytes(key, sys.byteorder)
@@ -257,11 +257,6 @@ class Migration:
         starts = range(0, len(value), old.stride)
         each = (self.value.convert(value[at : at + old.value_size], self._image) for at in starts)
         return b"".join(one.ljust(new.stride, b"\0") for one in each)
-
-    def _split(self, block: Block) -> Iterator[tuple[bytes, bytes]]:
-        width, size = self.old.key_size, self.old.value_bytes
-        for n in range(block.count):
-            yield block.keys[n * width : (n + 1) * width], block.values[n * size : (n + 1) * size]
 
     # --- pins ---
 
@@ -304,7 +299,7 @@ class Migration:
                 now = list(Bulk(self.old).blocks())
                 count = 0
                 with self.new.translated("update"):
-                    for key, was, value in self._changes(now):
+                    for key, was, value in changes(self.old, self._base, now):
                         count += self._bring(merging, key, was, value)
                 self._base = now
                 self.caught += count
@@ -316,20 +311,6 @@ class Migration:
 
     def _parts(self) -> list[Part]:
         return parts(self._codecs[1][1], self.new.value_size)
-
-    def _changes(self, now: list[Block]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-        """(key, value then, value now) of what is not as it was; equal blocks cost next to nothing."""
-        then: dict[bytes, bytes] = {}
-        later: dict[bytes, bytes] = {}
-        for before, after in zip_longest(self._base, now):
-            if before != after:
-                then.update(self._split(before) if before else ())
-                later.update(self._split(after) if after else ())
-        for key, value in later.items():
-            if then.get(key) != value:
-                yield key, then.get(key), value
-        for key in then.keys() - later.keys():
-            yield key, then[key], None
 
     def _bring(self, merging: _Merging, key: bytes, was: bytes | None, value: bytes | None) -> int:
         """Do to the new map what was done to the old one; 1 if there was something to do."""
