@@ -57,7 +57,9 @@ def probe(app: App, words: list[str]) -> None:
 
 
 def _patient_progress() -> Callable[[str], None]:
-    """A line on stderr for each second that goes by."""
+    """On a terminal, a line on stderr for each second that goes by."""
+    if not sys.stderr.isatty():
+        return lambda what: None
     last = time.monotonic()
 
     def tell(what: str) -> None:

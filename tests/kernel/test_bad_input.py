@@ -100,7 +100,7 @@ CASES = {
     "no-such-id": Case(f"{TC} id 4000000000", 1, "no program has id 4000000000"),
     "value-missing": Case(f"{XDP} obj", 1, "Command line is not complete"),
     "unknown-word": Case(f"{TC} obj {{data}}/tc_pass.bpf.o bogus", 1, 'What is "bogus"?'),
-    "unknown-object": Case("bogus show", 1, 'Object "bogus" is unknown', "link, qdisc, filter, route"),
+    "unknown-object": Case("bogus show", 1, 'Object "bogus" is unknown', "known here: link, qdisc, filter"),
     "unknown-option": Case("-bogus link show", 1, 'Option "-bogus" is unknown'),
     "nothing-to-delete": Case("filter del dev v0 ingress pref 77", 1, "no bpf filter pref 77"),
 }

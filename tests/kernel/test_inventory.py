@@ -44,7 +44,7 @@ def program(bpffs: Path) -> Path:
     """The pin of a program whose name is longer than the kernel keeps."""
     pin = bpffs / "prog"
     source = bpfctl.ObjectSource(str(TESTDATA / "endpoints.bpf.o"), section="from-container")
-    bpfctl.load_program(source, str(pin), program_type=3)
+    bpfctl.load_program(source, str(pin), options=bpfctl.LoadOptions(program_type=3))
     return pin
 
 

@@ -38,7 +38,8 @@ PEER_REFUSES = {
     "xdp_drop": "the section name `prog` says no type",
 }
 # Never given to bpftool: it would pin into the machine's own bpffs.
-PINS_BY_NAME = {"proto_report", "hooks_events", "hooks_kprobe", "hooks_multi", "hooks_tracing"}
+PINS_BY_NAME = {"proto_report", "hooks_events", "hooks_kprobe", "hooks_multi", "hooks_tracing", "usdt"}
+PINS_BY_NAME |= {"graft_root", "route_counters", "shared_hooks", "tail_cyclic", "tail_nested", "xdp_shared"}
 
 
 def name_of(path: Path) -> str:

@@ -78,6 +78,11 @@ class TestRecipe:
         assert namespaces() == before
 
 
+def _in_small(script: str) -> str:
+    """``script`` with benchmarks of a second: the last word of a kind is the one that counts."""
+    return re.sub(r"^(bpfctl bench maps.*)$", r"\1 sizes 16 rounds 1", script, flags=re.MULTILINE)
+
+
 @pytest.mark.usefixtures("_bpfctl", "eth0")
 class TestExamples:
     """What is to be typed on a machine with eth0, in the folder of the objects."""
@@ -90,7 +95,7 @@ class TestExamples:
 
     @pytest.mark.parametrize("page", SCRIPTS)
     def test_manual(self, page: str) -> None:
-        done = run_script(SCRIPTS[page], TESTDATA)
+        done = run_script(_in_small(SCRIPTS[page]), TESTDATA)
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_python(self) -> None:
