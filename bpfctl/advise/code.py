@@ -68,7 +68,7 @@ class Code:
     ``loads``: maps; ``helpers``: number of the helper called, or one of the two above, where the instruction
     does not say; ``calls``: first instruction of the function called; ``unsure``: instructions whose operand
     the loader changes; ``indirect``: where computed jumps may lead, None: nobody knows; ``generic``: calls
-    that the kernel left to serve any map.
+    that the kernel left to serve any map; ``translated``: the kernel has turned lookups into instructions.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Code:
     indirect: tuple[int, ...] | None = None
     lines: list[tuple[int, SourceLine]] = field(default_factory=list)
     generic: frozenset[int] = frozenset()
+    translated: bool = False
 
     def helper(self, pc: int) -> int:
         """Number of the helper that the call at ``pc`` is of."""

@@ -21,7 +21,7 @@ from bpfctl.advise.findings import (
 )
 from bpfctl.advise.sites import ATOMIC, STORE, Access, MapCall, Uses
 from bpfctl.advise.state import CURRENT, HIT, LOOKED, MISS, Fact
-from bpfctl.advise.values import MapToken
+from bpfctl.advise.values import MapToken, inner
 from bpfctl.uapi import BPF_ANY, BPF_EXIST, MapType
 
 HASHES = frozenset({MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
@@ -51,6 +51,9 @@ class Program:
 
     def name(self, token: MapToken) -> str:
         """The map's name for people."""
+        for outer, definition in self.code.maps.items():
+            if token == inner(outer):
+                return f"those in {definition.name}"
         found = self.code.maps.get(token)
         return str(token) if found is None else found.name
 

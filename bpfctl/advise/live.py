@@ -99,6 +99,7 @@ class _Reader:
                 calls=dict(_calls(dump, slots)),
                 lines=list(_lines(dump)),
                 generic=frozenset(generic) if facts.jited_prog_len else frozenset(),
+                translated=True,
             )
         )
 

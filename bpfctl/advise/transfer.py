@@ -98,13 +98,17 @@ class Transfer:
         return ANYTHING if isinstance(base, Anything) else UNKNOWN
 
     def _load_value(self, pc: int, slot: Instruction, base: ValuePointer, state: State) -> Value:
-        if self._is_address(pc, slot):
+        if self._is_address(pc, slot) or (self._code.translated and self._holds_maps(base)):
             return replace(base, offset=0)
         offset = None if base.offset is None else base.offset + slot.off
         self._note(Access(pc, LOAD, base.maps, offset, own=base.own), state)
         if offset is None or len(base.maps) > 1:
             return UNKNOWN
         return Scalar(loaded=(next(iter(base.maps)), offset))
+
+    def _holds_maps(self, base: ValuePointer) -> bool:
+        """Whether the address of a map lies there, which is what a lookup in a map of maps returns."""
+        return all(token in self._code.maps and self._code.maps[token].holds_maps for token in base.maps)
 
     def _is_address(self, pc: int, slot: Instruction) -> bool:
         """Whether the kernel loads the address of a per-CPU value here, for this CPU to be added to it."""

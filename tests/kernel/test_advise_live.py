@@ -130,6 +130,17 @@ def test_bucket_load_and_dense_keys(run: Cli, kernel: ExitStack, filled: int, ex
     assert found["A11"]["confidence"] == "live sample"
 
 
+def test_lookups_in_maps_of_maps(run: Cli, bpffs: Path) -> None:
+    run("prog", "load", TESTDATA / "map_in_map_btf.bpf.o", "m:advised", status=0)
+    words = ("advise", "pinned", bpffs / "tc" / "advised")
+    found = json.loads(run("-j", *words, status=0).stdout)["findings"]
+    by_rule = {finding["rule"]: finding for finding in found}
+    assert by_rule["A1"]["confidence"] == "kernel-proved"
+    assert "those in by_hash id" in by_rule["A1"]["message"]
+    assert by_rule["A1"]["source"].startswith("__u64 *value = bpf_map_lookup_elem")
+    assert "A2" not in by_rule  # the second map is asked after a miss in the first
+
+
 def test_all_programs(run: Cli, kernel: ExitStack) -> None:
     number = loaded(kernel, lookup(made_map(kernel, MapType.ARRAY)))
     made = json.loads(run("advise", "--live", "--format", "json", status=0).stdout)
