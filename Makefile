@@ -19,6 +19,7 @@ venv: $(READY) ## .venv with bpfctl (editable) and what its tests need
 
 # Debian keeps the ensurepip half of venv in a package of its own.  Editable "compat" is a line in a
 # .pth file; the other mode imports a finder into every interpreter of .venv: 10 ms at each start.
+# What setuptools leaves there costs a millisecond or two, and nothing needs it.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "bpfctl needs Python 3.11 or later: make PYTHON=python3.x" >&2; exit 1; }
@@ -32,6 +33,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -qq --disable-pip-version-check \
 		--config-settings editable_mode=compat --editable '.[test]'
+	@$(BIN)/pip uninstall -qq --yes --disable-pip-version-check setuptools
 	@touch $@
 
 # What runs bpfctl often wants its bytecode, also where PYTHONDONTWRITEBYTECODE is set.

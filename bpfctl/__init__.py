@@ -21,7 +21,7 @@ How it is built (an import may only go down):
        objfile          kernel             left: bytes in, values out   right: the running system
           |               |
          btf              |
-          \\-- insn  uapi  errors --/       leaves
+          \\-- insn  uapi  errors --/       leaves, and record.py, which all stand on
 
 Where a change goes:
   a section name or map definition        objfile/sections.py, legacy_maps.py, btf_maps.py

@@ -10,7 +10,6 @@ import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 from warnings import warn as _python_warning
 
 from bpfctl.api_actions import held, open_actions
@@ -21,6 +20,7 @@ from bpfctl.api_routes import attach_route as attach_route
 from bpfctl.api_routes import delete_route as delete_route
 from bpfctl.errors import AlreadyAttachedError, KernelError, UsageError, printable
 from bpfctl.inventory.reference import Reference, open_map, open_program
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.sources import (
     Before,
     OpenProgram,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 from warnings import warn as _python_warning
 
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.sources import Before, ClassicSource, Warn, nothing, open_source, pass_on
 from bpfctl.uapi import ProgramType
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
 from warnings import warn as _python_warning
 
 from bpfctl.inventory.reference import Reference
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.sources import (
     Before,
     ProgramSource,

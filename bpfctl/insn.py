@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import NamedTuple
 
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import (
     BPF_PSEUDO_BTF_ID,
     BPF_PSEUDO_CALL,

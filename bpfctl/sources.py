@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from warnings import warn as _python_warning
 
 from bpfctl.errors import NotFoundError, UsageError
 from bpfctl.inventory.reference import Reference, open_program
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from bpfctl.loader import LoadedObject, Session, Transaction
     from bpfctl.loader.export import Exporter
     from bpfctl.objfile import ObjectSpec

@@ -113,5 +113,6 @@ def readme_blocks(language: str, heading: str) -> list[str]:
 
 
 def commands(script: str) -> list[str]:
-    """The lines of ``script`` that are a command of bpfctl's, up to a pipe."""
-    return [line.partition(" | ")[0] for line in script.splitlines() if line.startswith("bpfctl ")]
+    """The lines of ``script`` that are a command of bpfctl's, up to a pipe or a redirection of stderr."""
+    lines = (line.partition(" | ")[0].partition(" 2>")[0] for line in script.splitlines())
+    return [line for line in lines if line.startswith("bpfctl ")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bpfctl.advise import code_rules, map_rules
 from bpfctl.advise.code_rules import Program
@@ -11,6 +10,7 @@ from bpfctl.advise.findings import HINT, INFO, WARN, Advice, Finding
 from bpfctl.advise.machine import Machine
 from bpfctl.advise.subject import Subject
 from bpfctl.advise.values import is_inner
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.bench.compare import OldReport

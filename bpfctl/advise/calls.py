@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl.advise import effects
 from bpfctl.advise.code import KERNEL_FUNCTION, UNKNOWN_HELPER
 from bpfctl.advise.sites import MapCall
@@ -24,6 +22,7 @@ from bpfctl.advise.values import (
     inner,
     is_inner,
 )
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.advise.interpret import Interpreter

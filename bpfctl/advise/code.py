@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from bpfctl.advise.values import MapToken
 from bpfctl.insn import CALL, EXIT, JMP, JMP32, LD_IMM64, Instruction
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import (
     BPF_PSEUDO_CALL,
     BPF_PSEUDO_FUNC,

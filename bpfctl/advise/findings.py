@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bpfctl.record import NamedTuple
 
 WARN, INFO, HINT = "warn", "info", "hint"
 # How it is known, surest first.

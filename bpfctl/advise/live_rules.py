@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bpfctl.advise import effects
 from bpfctl.advise.code import MapDefinition
@@ -16,6 +15,7 @@ from bpfctl.advise.subject import Subject
 from bpfctl.errors import BpfctlError
 from bpfctl.inventory.reference import MAP, open_id
 from bpfctl.kernel import bpf
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType
 
 MOST_KEYS = 1 << 16  # that are read of one map

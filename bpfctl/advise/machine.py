@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.kernel.privilege import possible_cpus
+from bpfctl.record import NamedTuple
 
 _NODES = "/sys/devices/system/node/online"
 _USUAL_L2 = 1 << 20

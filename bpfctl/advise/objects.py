@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from bpfctl.advise.code import KERNEL_FUNCTION, Code, MapDefinition, MapLoad, SourceLine
 from bpfctl.advise.subject import Subject
@@ -13,6 +12,7 @@ from bpfctl.errors import BpfctlError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT, decode
 from bpfctl.objfile import link_program, read_object
 from bpfctl.objfile.spec import LinkedProgram, MapOrigin, MapSpec, ObjectSpec, ProgramSpec
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from bpfctl.advise.findings import HINT, INFO, WARN, Advice, Finding
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.version import VERSION
+
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULES = {

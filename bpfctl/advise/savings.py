@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from bpfctl.advise.code import MapDefinition
 from bpfctl.advise.findings import Finding, Saving
 from bpfctl.bench.compare import OldReport
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, REINSERT, UPDATE
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 _PER_CPU = {"array": "percpu_array", "hash": "percpu_hash", "lru_hash": "lru_percpu_hash"}

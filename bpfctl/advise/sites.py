@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.advise.state import Fact
 from bpfctl.advise.values import MapToken
+from bpfctl.record import NamedTuple
 
 LOAD, STORE, ATOMIC = "load", "store", "atomic"
 

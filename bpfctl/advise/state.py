@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from bpfctl.advise.values import (
     ANYTHING,
@@ -25,6 +24,7 @@ from bpfctl.advise.values import (
     is_number,
     join,
 )
+from bpfctl.record import NamedTuple
 
 FRAME_SIZE = 512  # bytes, MAX_BPF_STACK
 SLOT = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bpfctl.advise.calls import Calls
 from bpfctl.advise.code import INDIRECT_JUMP, JUMP, LONG_JUMP
@@ -30,6 +29,7 @@ from bpfctl.advise.values import (
     signed,
 )
 from bpfctl.insn import ALU, ALU64, CALL, JMP32, LD, LD_IMM64, LDX, ST, STX, Instruction
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.advise.interpret import Interpreter

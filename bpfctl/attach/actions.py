@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpfctl.attach import refusals
 from bpfctl.attach.interfaces import interface_index
@@ -13,8 +12,11 @@ from bpfctl.kernel import rtnl_action, rtnl_link
 from bpfctl.kernel.netlink import NetlinkError, NetlinkSocket
 from bpfctl.kernel.privilege import missing_capabilities
 from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from bpfctl.loader.transaction import Transaction
 
 __all__ = [

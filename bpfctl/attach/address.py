@@ -4,9 +4,9 @@ from __future__ import annotations
 
 # The C half of the socket module: a tenth of its import time, and all that is needed here.
 from _socket import inet_ntop
-from typing import NamedTuple
 
 from bpfctl.kernel.rtnl_route import AF_INET, AF_INET6, family_of
+from bpfctl.record import NamedTuple
 
 __all__ = ["AF_INET", "AF_INET6", "Prefix", "address_text", "family_of", "prefix_text"]
 

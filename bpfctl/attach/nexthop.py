@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.attach import lwt, refusals
 from bpfctl.attach.interfaces import interface_index
@@ -13,6 +12,7 @@ from bpfctl.errors import AlreadyAttachedError, NotFoundError
 from bpfctl.kernel import rtnl_link, rtnl_route
 from bpfctl.kernel.netlink import AnswerLostError, NetlinkError, NetlinkSocket
 from bpfctl.kernel.rtnl_route import AF_INET, Encap, Nexthop, NexthopObject
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.loader.transaction import Transaction

@@ -9,17 +9,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
-from typing import TypeVar
 
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import Command, LinkType
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Item = TypeVar("_Item")
 
 _SECONDS = 0.25  # for each of the scans
 _ENTRIES = 5000  # pins, or bpf_links, looked at
 _SHOWN = 3  # pins and processes named
-
-_Item = TypeVar("_Item")
 
 
 def describe_program(program_id: int) -> str:

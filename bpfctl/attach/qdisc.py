@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.attach import refusals
 from bpfctl.attach.interfaces import interface_index
@@ -11,6 +10,7 @@ from bpfctl.attach.session import Rtnetlink
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, NotFoundError
 from bpfctl.kernel import rtnl_link, rtnl_tc
 from bpfctl.kernel.netlink import AnswerLostError, NetlinkError, NetlinkSocket
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.loader.transaction import Transaction

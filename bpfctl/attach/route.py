@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.attach import lwt, refusals
 from bpfctl.attach.address import Prefix, address_text, prefix_text
@@ -18,6 +17,7 @@ from bpfctl.errors import AlreadyAttachedError, AmbiguousError, BpfctlError, Not
 from bpfctl.kernel import rtnl_link, rtnl_route
 from bpfctl.kernel.netlink import AnswerLostError, NetlinkError, NetlinkSocket
 from bpfctl.kernel.rtnl_route import AF_INET, AF_INET6, Encap, Nexthop, Route
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.loader.transaction import Transaction

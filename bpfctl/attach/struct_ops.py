@@ -10,7 +10,6 @@ import errno
 import functools
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, KernelError, printable
 from bpfctl.inventory.listing import link_id
@@ -19,9 +18,14 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.transaction import Transaction
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import AttachType, MapFlag
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
 
 _KEY = bytes(4)
 _TRIES, _PAUSE = 10, 0.02  # seconds

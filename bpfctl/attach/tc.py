@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.attach import refusals, tc_refusals
 from bpfctl.attach.session import Rtnetlink
@@ -18,6 +17,7 @@ from bpfctl.kernel import bpf, info, rtnl_tc
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.netlink import AnswerLostError, NetlinkError, NetlinkSocket
 from bpfctl.kernel.rtnl_tc import EGRESS, INGRESS, ROOT, FilterOptions, FilterState, Key, Place
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import Command
 
 if TYPE_CHECKING:

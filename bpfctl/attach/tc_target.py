@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from bpfctl.attach.interfaces import interface_index
 from bpfctl.errors import printable
 from bpfctl.kernel import rtnl_tc
 from bpfctl.kernel.netlink import NetlinkSocket
 from bpfctl.kernel.rtnl_tc import EGRESS, INGRESS, ROOT, FilterOptions, FilterState, Key, Place
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.kernel.rtnl_action import Action

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from bpfctl.attach import perf_link
 from bpfctl.attach.auto import family
@@ -15,6 +14,7 @@ from bpfctl.kernel import link, perf_event, probe, syscall
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import Program
 from bpfctl.objfile.executable import Executable, function_offset
+from bpfctl.record import NamedTuple
 
 HINTS = {
     errno.EINVAL: "no instruction begins there, or the file system cannot take uprobes",

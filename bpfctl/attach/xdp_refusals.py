@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
 
 from bpfctl.attach import owner, refusals
 from bpfctl.errors import (
@@ -14,6 +13,7 @@ from bpfctl.errors import (
     NotFoundError,
 )
 from bpfctl.kernel.netlink import NetlinkError
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ProgramType
 
 # The kernel's words (net/core/dev.c, dev_xdp_attach); one errno stands for several of them.

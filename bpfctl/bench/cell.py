@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from contextlib import ExitStack
 from types import TracebackType
-from typing import NamedTuple
 
 from bpfctl.bench import programs
 from bpfctl.bench.figures import median
@@ -16,6 +15,7 @@ from bpfctl.errors import KernelError
 from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes, ProgAttributes
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, ProgramType
 
 INDEPENDENT, DEPENDENT, COLD = "independent", "dependent", "cold"

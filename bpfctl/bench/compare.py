@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpfctl.bench.figures import SCHEMA, Interval
 from bpfctl.errors import BpfctlError, printable
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from bpfctl.bench.maps import Report, Row
     from bpfctl.bench.paths import PathRow
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+
+from bpfctl.record import NamedTuple
 
 SCHEMA = 1  # of the report in JSON
 

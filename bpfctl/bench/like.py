@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.bench.shapes import Shape
 from bpfctl.errors import BpfctlError, NotFoundError, printable
 from bpfctl.kernel import bpf, info
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 _LONGEST_KEY = 256  # bytes: the key is made on the program's stack

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from random import Random
-from typing import NamedTuple
 
 from bpfctl.bench import host
 from bpfctl.bench.cell import DEPENDENT, Cell, CellKey, Sample
@@ -17,6 +16,7 @@ from bpfctl.bench.paths import PathRow, PathTable
 from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape
 from bpfctl.errors import KernelError
 from bpfctl.kernel import privilege
+from bpfctl.record import NamedTuple
 
 ROUNDS = 7
 _HINT = "CAP_BPF and CAP_NET_ADMIN are needed to load and run the measured programs"

@@ -15,12 +15,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from bpfctl.bench.cell import load
 from bpfctl.bench.programs import TC_ACT_SHOT, XDP_DROP, XDP_PASS, verdict_program
 from bpfctl.kernel import bpf, netns, rtnl_link, rtnl_tc
 from bpfctl.kernel.netlink import NetlinkSocket
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ProgramType
 
 DROP, VETH, TC, SOCKET = "drop", "veth", "tc", "socket"

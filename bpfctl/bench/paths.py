@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from random import Random
-from typing import NamedTuple
 
 from bpfctl.bench.cell import (
     Sample,
@@ -25,6 +24,7 @@ from bpfctl.bench.shapes import Shape
 from bpfctl.errors import errno_text
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil, floor, log10
-from typing import Any, NamedTuple
 
 from bpfctl.bench.maps import Report, Row
 from bpfctl.bench.paths import PathRow
 from bpfctl.errors import BpfctlError, printable
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _WIDTH = 9.0  # inches
 _DPI = 150

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import NamedTuple
 
 from bpfctl.bench.asm import FP, Code
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, REINSERT, UPDATE, Shape
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType
 
 CHUNK = 256  # operations

@@ -7,12 +7,14 @@ after the other.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel import saved_index
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from bpfctl.bench.compare import OldReport
 
 _NAME = "bench-maps.json"

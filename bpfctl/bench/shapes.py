@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import missing_capabilities, possible_cpus
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType
 
 LOOKUP, MISS, UPDATE, REINSERT, EVICT, COUNT = "lookup", "miss", "update", "insert+delete", "evict", "count"

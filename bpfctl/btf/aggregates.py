@@ -8,10 +8,13 @@ several are given they have to agree.  Parts that are not given are zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from bpfctl.btf.scalars import Codec, Ipv4, Ipv6, Number, hex_bytes
 from bpfctl.errors import TypedValueError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _LISTED = 12  # members that an error about an unknown one lists
 

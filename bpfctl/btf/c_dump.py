@@ -10,7 +10,6 @@ nameless types are printed wherever they are used, and a few bytes could ask for
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from bpfctl.btf.c_layout import Layouts, fill
 from bpfctl.btf.c_names import Names, arithmetic_type, bytes_type, identifier
@@ -18,6 +17,7 @@ from bpfctl.btf.kinds import Kind, Member
 from bpfctl.btf.reader import KIND_MASK, KIND_SHIFT
 from bpfctl.btf.types import MAX_CHAIN, Btf
 from bpfctl.errors import BtfError, printable
+from bpfctl.record import NamedTuple
 
 _COMPOSITES = (Kind.STRUCT, Kind.UNION)
 _ENUMS = (Kind.ENUM, Kind.ENUM64)

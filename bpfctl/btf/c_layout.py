@@ -8,11 +8,11 @@ nameless bit-field takes room and has no influence on alignment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.btf.kinds import Kind, Member
 from bpfctl.btf.types import MAX_CHAIN, POINTER_SIZE, Btf
 from bpfctl.errors import BtfError, printable
+from bpfctl.record import NamedTuple
 
 _MAX_ALIGNMENT = 16  # bytes, of __int128
 _WORD_BITS = 64

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from typing import NamedTuple, TypeVar
 
 from bpfctl.btf.core_spec import CoreKind, MemberIndex, Spec, Step, match_spec, parse_spec
 from bpfctl.btf.core_types import essential_name, kinds_compatible
@@ -19,8 +18,13 @@ from bpfctl.btf.ext import CoreRelocation
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, CoreRelocationError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
-Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Answer = TypeVar("Answer")
+
 
 _UINT64_MAX = (1 << 64) - 1
 _ENUMS = (Kind.ENUM, Kind.ENUM64)

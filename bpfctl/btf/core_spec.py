@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
 
 from bpfctl.btf.core_types import essential_name, fields_compatible, types_compatible, types_match
 from bpfctl.btf.ext import CoreRelocation
 from bpfctl.btf.kinds import Kind, Member
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError
+from bpfctl.record import NamedTuple
 
 MAX_STEPS = 64  # of an access path, as libbpf's BPF_CORE_SPEC_MAX_LEN
 _MAX_DIGITS = 10

@@ -11,12 +11,12 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from bpfctl.btf.reader import VERSION, WORD, byte_order_of, native_words
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError
 from bpfctl.insn import SLOT
+from bpfctl.record import NamedTuple
 
 _HEADER = {"little": Struct("<HBBIIIII"), "big": Struct(">HBBIIIII")}
 _CORE_FIELDS = {"little": Struct("<II"), "big": Struct(">II")}

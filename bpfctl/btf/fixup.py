@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from struct import Struct
-from typing import NamedTuple
 
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
 from bpfctl.btf.reader import VLEN_MASK, WORD
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, printable
+from bpfctl.record import NamedTuple
 
 # Their variables are not in the object: extern_fixup.py gives them a place.
 EXTERN_SECTIONS = frozenset({".kconfig", ".ksyms"})

@@ -6,7 +6,8 @@ Numbers and bit layouts: include/uapi/linux/btf.h.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+
+from bpfctl.record import NamedTuple
 
 
 class Kind(IntEnum):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 from bpfctl.btf.aggregates import ArrayOf, Field, Place, Record, write_place
 from bpfctl.btf.scalars import Codec
 from bpfctl.errors import TypedValueError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def find_place(codec: Codec, path: str, name: str = "") -> Place:

@@ -7,14 +7,17 @@ has of bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.reader import KFLAG, KIND_MASK, KIND_SHIFT, VLEN_MASK
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError, printable
+from bpfctl.record import TYPE_CHECKING
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Record: TypeAlias = "dict[str, Any]"
 
 _ANONYMOUS = "(anon)"
 _LONGEST = 4096  # characters of one name in text

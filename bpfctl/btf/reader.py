@@ -12,10 +12,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.errors import BtfError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from mmap import mmap

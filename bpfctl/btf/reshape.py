@@ -7,8 +7,6 @@ or narrower; that a value fits is looked at value by value.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.btf.aggregates import ArrayOf, BitNumber, Place, Record, read_place, write_place
 from bpfctl.btf.scalars import (
     Boolean,
@@ -25,6 +23,7 @@ from bpfctl.btf.scalars import (
     Text,
 )
 from bpfctl.errors import BpfctlError, TypedValueError
+from bpfctl.record import NamedTuple
 
 KEEP, MOVE, RESIZE, CHECK, ADD, DROP, OWN = "keep", "move", "resize", "check", "add", "drop", "own"
 _LONGEST_LIST = 4096  # elements that are converted one by one

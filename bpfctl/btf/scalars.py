@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.errors import TypedValueError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _SHOWN = 60  # characters of a wrong value that an error repeats
 _BYTES_A_LEAF = 16

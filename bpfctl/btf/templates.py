@@ -12,13 +12,16 @@ import struct
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
 
 from bpfctl.btf.aggregates import ArrayOf, Field, Padded, Record, read_place
 from bpfctl.btf.scalars import Boolean, Codec, Enum, Ipv4, Mac, NetworkNumber, Number, Pointer
 from bpfctl.btf.views import PlainNumber
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
-Convert = Callable[[Any], object]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Convert: TypeAlias = "Callable[[Any], object]"
 
 _CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 _CODES |= {(size, True): code.lower() for (size, _), code in _CODES.items()}

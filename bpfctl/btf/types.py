@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import accumulate, compress
-from typing import TYPE_CHECKING
 
 from bpfctl.btf.kinds import (
     Array,
@@ -23,6 +22,7 @@ from bpfctl.btf.kinds import (
 )
 from bpfctl.btf.reader import KFLAG, KIND_MASK, KIND_SHIFT, VLEN_MASK, WORD, Parts, read_parts
 from bpfctl.errors import BtfError
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmap import mmap

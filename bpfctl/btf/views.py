@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from bpfctl.btf import paths
 from bpfctl.btf.aggregates import ArrayOf, Prefix, Record
 from bpfctl.btf.scalars import Codec, Ipv4, Ipv6, Mac, NetworkNumber, Number, Raw, Text
 from bpfctl.errors import TypedValueError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _PREFIX_LENGTH = 4  # bytes, before the address in struct bpf_lpm_trie_key
 _INTEGER_SIZES = (1, 2, 4, 8)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.attach import actions
 from bpfctl.cli.actiontext import action_lines, state_records
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.action import parse_kind, parse_one
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @words_command("show", "[ action ] KIND", keywords="action bpf gact mirred")

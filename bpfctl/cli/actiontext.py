@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from bpfctl.attach.actions import CONTROLS, GOTO_CHAIN, JUMP, MIRRED, ActionState, decode, device_names
 from bpfctl.cli.app import Options
 from bpfctl.cli.progtext import bytecode_record, bytecode_text, facts_text, program_facts
+from bpfctl.record import TYPE_CHECKING
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Record: TypeAlias = "dict[str, Any]"
 
 _VERDICTS = {number: name for name, number in reversed(CONTROLS.items())}  # the first name of each
 _WAYS = {number: way for way, number in MIRRED.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bpfctl.advise.advice import advise as advise_about
 from bpfctl.advise.findings import WARN, Advice, Finding, Saving
@@ -15,6 +14,7 @@ from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.advise import KEYWORDS, AdviseCommand, parse_advise
 from bpfctl.cli.output import Output
 from bpfctl.errors import BpfctlError
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.bench.compare import OldReport

@@ -10,11 +10,14 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from bpfctl.cli.app import App
 from bpfctl.cli.errors import report
 from bpfctl.errors import BpfctlError, UsageError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _BLANKS = " \t\r\n"
 

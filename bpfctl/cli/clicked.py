@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from bpfctl.cli.command import Command, Group
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from click.shell_completion import CompletionItem
 
 COMPLETION_VARIABLE = "_BPFCTL_COMPLETE"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.btf.scalars import Codec, Raw
 from bpfctl.btf.views import PlainNumber
 from bpfctl.inventory.elements import Element
 from bpfctl.inventory.typed import Types, total
+from bpfctl.record import TYPE_CHECKING
 
-Facts = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Facts: TypeAlias = "dict[str, Any]"
 
 
 def element_record(element: Element, types: Types) -> Facts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from bpfctl.attach import tc, xdp
 from bpfctl.attach.tc import FilterState
@@ -15,6 +14,10 @@ from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
 from bpfctl.cli.grammar.protocol import protocol_name
 from bpfctl.cli.progtext import bytecode_record, bytecode_text, facts_text, program_facts
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOOKS = {INGRESS: "ingress", EGRESS: "egress", ROOT: "root"}
 _SKIP_HW, _SKIP_SW, _IN_HW, _NOT_IN_HW = 1, 2, 4, 8  # TCA_CLS_FLAGS_*

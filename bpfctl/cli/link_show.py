@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.attach import xdp
 from bpfctl.attach.xdp import InterfaceInfo, XdpMode
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.link import parse_show
 from bpfctl.cli.progtext import facts_text, program_facts
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _NUMBERS = {XdpMode.NATIVE: 1, XdpMode.GENERIC: 2, XdpMode.OFFLOAD: 3}  # IFLA_XDP_ATTACHED
 _WORDS = {1: "xdp", 2: "xdpgeneric", 3: "xdpoffload", 4: "xdpmulti"}

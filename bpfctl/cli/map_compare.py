@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from bpfctl.api import resolved
 from bpfctl.cli.app import App
@@ -19,6 +18,10 @@ from bpfctl.inventory.compare import Difference, check_alike, copy, differences,
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.textforms import ElementReader
 from bpfctl.inventory.typed import Types, map_types
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @words_command(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -18,6 +17,7 @@ from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.elements import Element, OpenMap
 from bpfctl.inventory.textforms import line_form
 from bpfctl.inventory.typed import Types, map_types, split_cpus
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.btf.templates import LinePrinter

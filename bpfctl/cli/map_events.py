@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -12,6 +11,10 @@ from bpfctl.cli.grammar.tokens import Tokens
 from bpfctl.cli.map_words import MAP, open_target
 from bpfctl.cli.pace import Pace, emit
 from bpfctl.inventory.events import Event, Events, event_codec
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @words_command(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -17,6 +16,10 @@ from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.textforms import BINARY_MAGIC, ElementReader, NumberedBlock, Source
 from bpfctl.inventory.transfer import Piece, write_all
 from bpfctl.inventory.typed import map_types
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 FORMS = ("ndjson", "json", "csv", "binary")
 

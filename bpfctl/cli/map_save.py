@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
 
 from bpfctl.api import resolved
 from bpfctl.cli.app import App
@@ -20,8 +19,11 @@ from bpfctl.errors import BpfctlError, printable
 from bpfctl.inventory import saving
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.savefile import SaveReader
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from bpfctl.inventory.saving import Saved
     from bpfctl.loader.restore import Restored
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -14,6 +13,10 @@ from bpfctl.cli.map_words import MAP, open_target, parse_shape
 from bpfctl.cli.pace import Pace, Screen, emit
 from bpfctl.inventory.typed import map_types
 from bpfctl.inventory.watching import Change, Watcher
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _ROWS = 20
 _KEYWORDS = "id pinned name key value as interval count duration"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl.api import resolved
 from bpfctl.cli.grammar.element import parse_data, parse_views
 from bpfctl.cli.grammar.reference import parse_reference
@@ -11,6 +9,7 @@ from bpfctl.cli.grammar.tokens import Tokens, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.typed import Types
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from bpfctl.api import LoadOptions, ObjectSource
 from bpfctl.cli.app import App
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.loader.migrate import Plan

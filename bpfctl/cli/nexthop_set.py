@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl import api
 from bpfctl.attach import nexthop
 from bpfctl.cli import routetext
@@ -12,6 +10,10 @@ from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.nexthop import parse_id, parse_nexthop
 from bpfctl.cli.migration import dry_run
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _USAGE = (
     "id N encap { bpf { in | out | xmit } SPEC ... [ headroom N ]\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bpfctl import insn
 from bpfctl.btf.text import type_text
@@ -20,6 +19,7 @@ from bpfctl.objfile import (
 )
 from bpfctl.objfile.sections import section_kind
 from bpfctl.objfile.spec import MapOrigin, Pinning, SectionSpec
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import AttachType, MapFlag, MapType, ProgramFlag, ProgramType, flag_names, type_name
 
 _SHF_EXECINSTR = 0x4

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
 
 from bpfctl.errors import printable
+from bpfctl.record import TYPE_CHECKING
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Record = TypeVar("Record")
+
 
 _LONGEST = 4096  # characters of one string in text, PATH_MAX
 

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
 
 from bpfctl.cli.app import App
 from bpfctl.cli.grammar.tokens import Tokens, shown
 from bpfctl.cli.output import to_json
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_SECONDS = 86400.0
 _MIN_INTERVAL, _MAX_INTERVAL = 10, 3_600_000  # ms

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl import api
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -11,6 +9,7 @@ from bpfctl.cli.grammar.load import KEYWORDS, LoadCommand, parse_load
 from bpfctl.cli.grammar.reference import parse_reference
 from bpfctl.cli.grammar.tokens import Tokens
 from bpfctl.cli.migration import dry_run
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.loader.verdict import Verdict

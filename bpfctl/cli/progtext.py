@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 from bpfctl.cli.app import Options
 from bpfctl.inventory.listing import find_program_quietly
 from bpfctl.inventory.reference import Reference
+from bpfctl.record import TYPE_CHECKING
 
-Facts = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Facts: TypeAlias = "dict[str, Any]"
 
 
 def program_facts(program_id: int, options: Options, *, details: bool) -> Facts:

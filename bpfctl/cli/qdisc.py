@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.attach import qdisc as verbs
 from bpfctl.attach.qdisc import QdiscInfo
 from bpfctl.cli.app import App
 from bpfctl.cli.command import Group, words_command
 from bpfctl.cli.grammar.classid import classid_text
 from bpfctl.cli.grammar.qdisc import parse_change, parse_show
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _USAGE = "dev DEV { clsact | ingress }"
 _KEYWORDS = "dev clsact ingress"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.cli.app import App, Options
 from bpfctl.cli.command import Group, show_help
 from bpfctl.cli.errors import report
 from bpfctl.cli.grammar.tokens import matches, shown
 from bpfctl.errors import EXIT_USAGE, BpfctlError, UsageError
+from bpfctl.record import NamedTuple
 
 # iproute2's words for its options, in the order in which it tries them, and the option that each means.
 _WORDS = (

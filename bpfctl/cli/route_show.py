@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.attach import nexthop, route
 from bpfctl.attach.address import Prefix, prefix_text
 from bpfctl.attach.nexthop import NexthopState
@@ -13,6 +11,10 @@ from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar import rtnames
 from bpfctl.cli.grammar.route import METRICS, RouteSelection, parse_selection
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAIN, _UNIVERSE, _BOOT = 254, 0, 3
 _METRIC_NAMES = {number: name for name, number in METRICS.items()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from bpfctl.attach.address import AF_INET, address_text, family_of
 from bpfctl.attach.lwt import SEG6LOCAL, Encap, Nexthop
 from bpfctl.attach.nexthop import NexthopState
 from bpfctl.cli.grammar import rtnames
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # RTNH_F_* and RTM_F_* in the order in which ip(8) prints them.
 _FLAGS = (

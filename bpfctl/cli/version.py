@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.tokens import Tokens
+from bpfctl.record import NamedTuple
 from bpfctl.version import VERSION
 
 

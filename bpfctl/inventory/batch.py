@@ -10,13 +10,13 @@ import errno
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.kernel import bpf, map_batch
+from bpfctl.record import NamedTuple
 
 BLOCK_ENTRIES = 16384
 _BLOCK_BYTES = 4 << 20  # a block of long values has fewer entries

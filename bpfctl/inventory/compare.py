@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError
 from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.transfer import Piece, write_all
+from bpfctl.record import NamedTuple
 
 
 class Difference(NamedTuple):

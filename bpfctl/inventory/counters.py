@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.errors import KernelError, NotSupportedError
 from bpfctl.kernel import perf_event
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
+from bpfctl.record import NamedTuple
 
 
 class Counter(NamedTuple):

@@ -10,7 +10,6 @@ import errno
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, errno_text, printable
 from bpfctl.inventory import maptypes
@@ -18,6 +17,7 @@ from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import possible_cpus
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ENOTSUPP, MapType, type_name
 
 # Between two answers of BPF_MAP_GET_NEXT_KEY the key may go; a hash table then starts again from the

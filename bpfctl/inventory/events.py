@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from bpfctl.btf.scalars import Codec
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, printable
@@ -16,6 +15,7 @@ from bpfctl.kernel import syscall
 from bpfctl.kernel.perf_buffer import PerfBuffer
 from bpfctl.kernel.privilege import permission_hint, possible_cpus
 from bpfctl.kernel.ring_buffer import RingBuffer
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType, type_name
 
 _EPOLLIN = 1

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import NamedTuple, NoReturn
 
 from bpfctl.errors import AlreadyAttachedError, BpfctlError, KernelError, UsageError, printable
 from bpfctl.inventory.reference import kind_of
@@ -19,6 +18,10 @@ from bpfctl.objfile.export import (
     ExportMessage,
     parse_export,
 )
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _LONGEST_SOCKET = 107  # bytes, sun_path of struct sockaddr_un less its NUL
 _NOTICE_AFTER = 1.0  # seconds

@@ -9,12 +9,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from bpfctl.errors import KernelError
 from bpfctl.inventory.xlated import Dump
 from bpfctl.kernel.kallsyms import Symbols
 from bpfctl.kernel.privilege import permission_hint
+from bpfctl.record import NamedTuple
 
 _OBJDUMP = "objdump"
 _MACHINES = {

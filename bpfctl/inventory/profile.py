@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from bpfctl.errors import KernelError, NotSupportedError
 from bpfctl.inventory import names
@@ -17,6 +16,7 @@ from bpfctl.inventory.reference import PROGRAM, Reference, iter_open, open_progr
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ProgramType, type_name
 
 

@@ -7,12 +7,12 @@ a bare EINVAL, so that is checked here, where it can be said in words.
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
 
 from bpfctl.errors import KernelError, NotSupportedError, UsageError
 from bpfctl.inventory import verdicts
 from bpfctl.inventory.reference import Reference, open_program
 from bpfctl.kernel import bpf, info
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ENOTSUPP, ProgramType, type_name
 
 _LEAST_PACKET = 14  # bytes, of an Ethernet header

@@ -5,7 +5,7 @@ Names are bpftool's where it has one.  A field that is None was not asked for an
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bpfctl.record import NamedTuple
 
 
 class Process(NamedTuple):

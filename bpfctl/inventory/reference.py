@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from bpfctl.errors import AmbiguousError, KernelError, NotFoundError, UsageError, printable
 from bpfctl.inventory import names
 from bpfctl.kernel import bpf, bpffs, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import Command
 
 _MAX_LISTED = 16  # candidates that an error lists

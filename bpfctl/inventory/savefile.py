@@ -20,12 +20,15 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
 
 from bpfctl.errors import BpfctlError, printable
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.batch import Block
 from bpfctl.inventory.textforms import BINARY_MAGIC
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 VERSION = 1
 _HEAD = struct.Struct("<II")

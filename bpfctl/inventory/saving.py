@@ -7,7 +7,6 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import BinaryIO, NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError
 from bpfctl.inventory import holders, maptypes
@@ -18,7 +17,11 @@ from bpfctl.inventory.reference import Reference
 from bpfctl.inventory.savefile import Header, SavedMap, SaveWriter
 from bpfctl.kernel import bpffs, info
 from bpfctl.kernel.privilege import possible_cpus
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import ENOTSUPP, MapType, type_name
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _ID = struct.Struct("=I")
 _UNREADABLE = (ENOTSUPP, errno.EOPNOTSUPP, errno.ENOSPC)  # look-ups of types that are not for user space

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
 
 from bpfctl.btf.aggregates import CpuValues, Place, write_place
 from bpfctl.btf.paths import find_place
@@ -19,6 +18,10 @@ from bpfctl.errors import BpfctlError, TypedValueError, UsageError, printable
 from bpfctl.inventory.batch import Block
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.typed import Types
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 _CHUNK = 1 << 20  # bytes
 _SHORTEST_LIMIT = 1 << 16  # bytes of a line

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, errno_text
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.batch import Block, Bulk, PartialWriteError
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.kernel import bpf
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import TypeAlias
 
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import Command
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 _Facts: TypeAlias = tuple[object, ...]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, NotSupportedError, printable
 from bpfctl.inventory.reference import BTF, Reference, open_id, open_map, open_program
 from bpfctl.kernel import info, kernel_btf
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 _VMLINUX = "vmlinux"
 _DIRECTORY = "/sys/kernel/btf/"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
 
 from bpfctl.btf.aggregates import CpuValues
 from bpfctl.btf.scalars import Codec
@@ -13,7 +12,11 @@ from bpfctl.btf.views import plain_codec, prefix_codec, view_at
 from bpfctl.errors import BtfError
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.kernel import info
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import MapType
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class View(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 from bpfctl.btf.aggregates import Record
 from bpfctl.btf.paths import assign, find_place
@@ -12,7 +11,11 @@ from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.typed import map_types
 from bpfctl.kernel import info, map_memory
 from bpfctl.objfile.spec import Setting
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import MapFlag, MapType
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _KEY = bytes(4)
 _LISTED = 16

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.compare import Difference, changes
 from bpfctl.inventory.elements import OpenMap
 from bpfctl.inventory.typed import Types, total
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Change(NamedTuple):

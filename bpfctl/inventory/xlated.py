@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from bpfctl import insn
 from bpfctl.btf.types import Btf
@@ -19,6 +18,7 @@ from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.kallsyms import Symbols
 from bpfctl.kernel.privilege import permission_hint
 from bpfctl.kernel.prog_code import ProgCode
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import (
     BPF_PSEUDO_CALL,
     BPF_PSEUDO_FUNC,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bpfctl.kernel import syscall
 from bpfctl.kernel.syscall import address
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import BPF_OBJ_NAME_LEN, Command
 
 _MAP_CREATE = struct.Struct("=7I16s5IQii")

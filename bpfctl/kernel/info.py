@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import NamedTuple
 
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.syscall import address
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import Command
 
 _PROG = struct.Struct("=2I8s2I2QQ2IQ16s2I2Q2I2Q2IQ2I2Q4IQ3Q3I4x")

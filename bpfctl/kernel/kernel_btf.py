@@ -9,10 +9,10 @@ import errno
 import os
 from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
-from typing import NamedTuple
 
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import Command
 
 # As libbpf's list, for a kernel that publishes none; {} is its release.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import NamedTuple
 
 from bpfctl.kernel import syscall
 from bpfctl.kernel.syscall import address
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import Command
 
 _BATCH = struct.Struct("=4Q2I2Q")

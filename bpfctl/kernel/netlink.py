@@ -11,10 +11,13 @@ import os
 import struct
 import sys
 from types import TracebackType
-from typing import Any, NamedTuple
 
 from bpfctl.kernel import syscall
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4

@@ -10,12 +10,12 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
 
 from bpfctl.kernel import bpf, probe_btf, syscall
 from bpfctl.kernel.bpf import MapAttributes, ProgAttributes, VerifierLog
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.probe import RETURN_0, call, instructions, no_answer, refusal, refusal_of
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import ENOTSUPP, AttachType, Command, MapFlag, MapType, ProgramFlag, ProgramType
 
 _LOG_SIZE = 4096  # bytes; the logs of these programs have a few lines

@@ -7,10 +7,10 @@ answers with empty machine code and calls without targets.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from bpfctl.kernel import bpf
 from bpfctl.kernel.syscall import address
+from bpfctl.record import NamedTuple
 
 _SIZE = 232  # of struct bpf_prog_info
 

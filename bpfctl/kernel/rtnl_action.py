@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from bpfctl.kernel.netlink import (
     NLM_F_CREATE,
@@ -21,6 +20,7 @@ from bpfctl.kernel.netlink import (
     parse_attributes,
     text,
 )
+from bpfctl.record import NamedTuple
 
 ADD = NLM_F_EXCL | NLM_F_CREATE
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE  # of `change` too

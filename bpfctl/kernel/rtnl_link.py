@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import NamedTuple
 
 from bpfctl.kernel import syscall
 from bpfctl.kernel.netlink import (
@@ -24,6 +23,7 @@ from bpfctl.kernel.netlink import (
     text,
     unpack,
 )
+from bpfctl.record import NamedTuple
 
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1
 XDP_FLAGS_SKB_MODE = 2

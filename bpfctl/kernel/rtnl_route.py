@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import NamedTuple
 
 from bpfctl.kernel.netlink import (
     NLM_F_CREATE,
@@ -24,6 +23,7 @@ from bpfctl.kernel.netlink import (
     text,
     unpack,
 )
+from bpfctl.record import NamedTuple
 
 _NLM_F_APPEND = 0x800
 

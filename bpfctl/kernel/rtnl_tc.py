@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import struct
 import sys
-from typing import NamedTuple
 
 from bpfctl.kernel.netlink import (
     NLM_F_CREATE,
@@ -25,6 +24,7 @@ from bpfctl.kernel.netlink import (
     text,
     unpack,
 )
+from bpfctl.record import NamedTuple
 
 ROOT = 0xFFFFFFFF
 CLSACT = 0xFFFFFFF1  # also TC_H_INGRESS, the parent of both pseudo qdiscs

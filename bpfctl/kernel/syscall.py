@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from select import epoll
+    from typing import NoReturn
 
 # bpf(2) has no libc wrapper; its number per machine (arch/*/syscalls).
 _BPF_NUMBERS = {

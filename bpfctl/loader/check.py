@@ -7,8 +7,6 @@ found here is what a load would meet; only the verifier is not asked.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import NamedTuple
 
 from bpfctl import since
 from bpfctl.btf.kinds import Kind
@@ -36,6 +34,7 @@ from bpfctl.objfile import link_program
 from bpfctl.objfile.reach import Reach
 from bpfctl.objfile.spec import ExternSpec, LinkedProgram, MapOrigin, ObjectSpec, ProgramSpec
 from bpfctl.objfile.struct_ops_value import VALUE_PREFIX, kernel_struct_name
+from bpfctl.record import NamedTuple, replace
 from bpfctl.uapi import AttachType, MapFlag, MapType, ProgramType, type_name
 
 MISSING, UNKNOWN = "missing", "unknown"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import BtfError, MissingExternError, ObjectFileError, printable
 from bpfctl.insn import CALL, SLOT
 from bpfctl.objfile.externs import config_size
 from bpfctl.objfile.spec import ExternSpec, LinkedProgram, ObjectSpec
+from bpfctl.record import TYPE_CHECKING, NamedTuple, replace
 from bpfctl.uapi import BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from bpfctl.errors import KernelError, NotFoundError, PinMismatchError, printable
 from bpfctl.kernel import info
@@ -11,6 +10,7 @@ from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.reuse import differences, mismatch_table
 from bpfctl.objfile.spec import ObjectSpec
+from bpfctl.record import NamedTuple
 
 # The verifier relies on these; of the others a program sees no more than that the map is larger or smaller.
 _MUST_AGREE = ("type", "key size", "value size")

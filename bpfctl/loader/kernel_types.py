@@ -6,7 +6,6 @@ Opened when the first relocation asks, and kept as long as the process works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from bpfctl.btf.index import key_of, unpack
 from bpfctl.btf.kinds import Kind
@@ -16,6 +15,7 @@ from bpfctl.kernel import bpf, info, kernel_btf, saved_index
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.core import CoreRelocator
 from bpfctl.objfile.spec import ObjectSpec
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import Command
 
 if TYPE_CHECKING:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import NotFoundError
 from bpfctl.kernel import info
 from bpfctl.kernel.fd import Fd
 from bpfctl.objfile.spec import LinkedProgram, MapSpec, ObjectSpec, ProgramSpec
+from bpfctl.record import TYPE_CHECKING, dataclass, field
 
 if TYPE_CHECKING:
     from bpfctl.kernel.memory import Mapping

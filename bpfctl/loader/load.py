@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 from warnings import warn as _python_warning
 
 from bpfctl.errors import KernelError, NotFoundError, printable
@@ -20,6 +19,7 @@ from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import kernel_btf, link_program
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import AttachType, MapType, ProgramType
 
 if TYPE_CHECKING:

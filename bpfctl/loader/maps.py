@@ -10,7 +10,6 @@ import errno
 import os
 import struct
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import KernelError, NotFoundError, ObjectFileError, printable
 from bpfctl.inventory.elements import OpenMap
@@ -24,6 +23,7 @@ from bpfctl.loader.pins import NoPins, PinPlan, kernel_map_name
 from bpfctl.loader.reuse import check_constants, differences, open_pin, open_pinned_map, reading_pin
 from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from bpfctl.btf.reshape import Part, Reshape, parts
 from bpfctl.btf.scalars import Codec
@@ -46,6 +45,7 @@ from bpfctl.loader.pins import pin
 from bpfctl.loader.reuse import Difference, mismatch_table
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile.spec import MapSpec
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import BPF_NOEXIST, MapType, type_name
 
 _SUFFIX = "_bpfctl"  # and the process id: bpffs takes no dots in names

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.errors import KernelError, printable
 from bpfctl.inventory.reference import Reference, open_map
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.explain import map_create_hint
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType, type_name
 
 

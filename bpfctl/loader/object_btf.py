@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.btf.types import Btf

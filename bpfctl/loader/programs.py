@@ -6,7 +6,6 @@ import errno
 import struct
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, NotSupportedError, ObjectFileError, printable
 from bpfctl.insn import SLOT
@@ -18,6 +17,7 @@ from bpfctl.loader.explain import program_load_hint
 from bpfctl.loader.fallbacks import lesser_program
 from bpfctl.loader.live import LoadedObject, Program
 from bpfctl.objfile.spec import LinkedProgram, ProgramSpec
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import AttachType, ProgramType, type_name
 
 _LOG_START = 1 << 16

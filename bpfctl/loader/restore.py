@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, NotFoundError, PinMismatchError, printable
 from bpfctl.inventory import maptypes
@@ -18,6 +17,7 @@ from bpfctl.inventory.transfer import Piece, write_all
 from bpfctl.loader.new_map import NewMap, make_map
 from bpfctl.loader.pins import make_directories, new_pin_path, pin
 from bpfctl.loader.transaction import Transaction
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 _ID = struct.Struct("=I")

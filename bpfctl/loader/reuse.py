@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, KernelError, PinMismatchError, printable
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.privilege import permission_hint, possible_cpus
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
 
 # Flags that the kernel adds to a map on its own; they say nothing of the object.

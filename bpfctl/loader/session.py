@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import BpfctlError
 from bpfctl.kernel import bpf, info
@@ -19,6 +18,7 @@ from bpfctl.loader.load import LoadRequest, kernel_types, load
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import read_object
 from bpfctl.objfile.spec import ObjectSpec, Setting
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.loader.kernel_types import KernelTypes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from typing import NamedTuple
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.errors import NotSupportedError, ObjectFileError, printable
@@ -13,6 +12,7 @@ from bpfctl.loader.kernel_types import KernelTypes
 from bpfctl.loader.live import LoadedObject
 from bpfctl.objfile.spec import MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.objfile.struct_ops_value import VALUE_PREFIX, KernelValue, kernel_struct_name, kernel_value
+from bpfctl.record import NamedTuple
 
 
 class FittedMap(NamedTuple):

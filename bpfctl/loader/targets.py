@@ -7,13 +7,13 @@ vmlinux, of a module or of the program that is to be traced or replaced in part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import KernelError, MissingTargetError, NotFoundError, ObjectFileError, printable
 from bpfctl.kernel import info
 from bpfctl.objfile.spec import ObjectSpec, ProgramSpec
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import AttachType, ProgramType
 
 if TYPE_CHECKING:

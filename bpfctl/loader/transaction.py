@@ -6,16 +6,19 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple, Protocol, TypeVar
 
 from bpfctl.errors import BpfctlError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Protocol, TypeVar
+
+    class _Closable(Protocol):
+        def close(self) -> None: ...
+
+    _Held = TypeVar("_Held", bound=_Closable)
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_Held = TypeVar("_Held", bound=_Closable)
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

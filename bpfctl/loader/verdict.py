@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import (
     BpfctlError,
@@ -20,6 +19,7 @@ from bpfctl.kernel import info
 from bpfctl.loader import verifier
 from bpfctl.loader.load import LoadRequest, load
 from bpfctl.loader.transaction import Transaction
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import AttachType, ProgramType, type_name
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ and one sentence; before that stand thousands of lines of other paths.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from bpfctl.errors import VerifierError, printable
 from bpfctl.objfile.spec import LinkedProgram, ObjectSpec, PlacedFunction, ProgramSpec
+from bpfctl.record import NamedTuple
 
 SUMMARY_LINES = 8
 _STATISTICS = (

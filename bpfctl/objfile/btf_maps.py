@@ -8,12 +8,12 @@ a 64-bit number, and ``struct inner *values[]`` names what the slots of a map-in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage, Member
 from bpfctl.btf.types import POINTER_SIZE, Btf
 from bpfctl.errors import ObjectFileError, printable
 from bpfctl.objfile.spec import MapOrigin, MapSlot, MapSpec
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType
 
 MAPS_SECTION = ".maps"

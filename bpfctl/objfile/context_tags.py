@@ -8,13 +8,13 @@ func_info says that it calls the copy; the code is the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from struct import Struct
 
 from bpfctl.btf.extend import Extension
 from bpfctl.btf.kinds import Kind, Linkage
 from bpfctl.btf.types import Btf
 from bpfctl.objfile.spec import LinkedProgram
+from bpfctl.record import replace
 from bpfctl.uapi import ProgramType as P
 
 TAG = "arg:ctx"

@@ -5,10 +5,9 @@ Sections and flags follow libbpf, so that maps of one object are the same from e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl.objfile.elf import SHT_NOBITS, SHT_PROGBITS, Elf
 from bpfctl.objfile.spec import MapOrigin, MapSpec, SectionSpec
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import BPF_OBJ_NAME_LEN, MapFlag, MapType
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import os
 import stat
 import struct
 from itertools import pairwise
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, ObjectFileError, errno_text, printable
 from bpfctl.objfile.spec import SectionSpec
+from bpfctl.record import NamedTuple
 
 MAX_FILE_SIZE = 1 << 30  # bytes; the largest objects known are below 10 MB
 MAX_NAME_SIZE = 4096  # bytes; a section name may carry a path (``uprobe//usr/bin/x:main``)

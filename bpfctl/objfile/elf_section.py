@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import ObjectFileError
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmap import mmap

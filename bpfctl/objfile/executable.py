@@ -13,9 +13,9 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from bpfctl.errors import BpfctlError, NotFoundError, ObjectFileError, errno_text, printable
+from bpfctl.record import NamedTuple
 
 _SYMBOL = struct.Struct("=IBBHQQ")
 _SECTION = struct.Struct("=2I4Q2I2Q")

@@ -20,9 +20,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.objfile.spec import MapOrigin, MapSpec
+from bpfctl.record import NamedTuple
 
 MAPS_PER_MESSAGE = 64
 _VERSION = 1

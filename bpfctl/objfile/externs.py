@@ -7,11 +7,10 @@ Neither is a section of the file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpfctl.errors import ObjectFileError, printable
 from bpfctl.objfile.elf import SHN_UNDEF, STB_GLOBAL, STB_WEAK, Elf
 from bpfctl.objfile.spec import ConfigValue, ExternSpec, MapOrigin, MapSpec
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import MapFlag, MapType
 
 if TYPE_CHECKING:

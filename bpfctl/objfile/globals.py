@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import AmbiguousError, NotFoundError, printable
 from bpfctl.objfile.arena import ARENA_SECTION
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, Setting
+from bpfctl.record import TYPE_CHECKING, replace
 from bpfctl.uapi import MapType
 
 if TYPE_CHECKING:

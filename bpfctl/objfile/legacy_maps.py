@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from struct import iter_unpack
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.errors import ObjectFileError, UsageError, printable
 from bpfctl.objfile.elf import SHT_PROGBITS, STB_LOCAL, STT_NOTYPE, STT_OBJECT, Elf, Symbol
 from bpfctl.objfile.spec import MapOrigin, MapSlot, MapSpec, SectionSpec
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ with them the kernel's program tags, are those of libbpf.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import NotFoundError, ObjectFileError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT
 from bpfctl.objfile.programs import Place
 from bpfctl.objfile.relocate import Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.btf.kinds import BtfType

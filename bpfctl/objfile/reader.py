@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from bpfctl.errors import BtfError, ObjectFileError, printable
 from bpfctl.objfile.arena import read_arena_data
@@ -23,6 +22,7 @@ from bpfctl.objfile.programs import SUBPROGRAMS, read_functions, read_programs
 from bpfctl.objfile.relocate import called_places
 from bpfctl.objfile.sections import is_struct_ops_section
 from bpfctl.objfile.spec import ExternSpec, FunctionSpec, MapSpec, ObjectSpec, ProgramSpec
+from bpfctl.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpfctl.btf.ext import BtfExt

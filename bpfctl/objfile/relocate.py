@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import TypeAlias, TypedDict
 
 from bpfctl.errors import RelocationError, printable
 from bpfctl.insn import CALL, LD_IMM64, SLOT
@@ -37,6 +36,7 @@ from bpfctl.objfile.spec import (
     ObjectSpec,
     Relocation,
 )
+from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import (
     BPF_PSEUDO_BTF_ID,
     BPF_PSEUDO_CALL,
@@ -44,6 +44,15 @@ from bpfctl.uapi import (
     BPF_PSEUDO_MAP_FD,
     BPF_PSEUDO_MAP_VALUE,
 )
+
+if TYPE_CHECKING:
+    from typing import TypeAlias, TypedDict
+
+    class _Where(TypedDict):
+        path: str
+        section: str
+        offset: int
+
 
 _IMM = {"<": Struct("<i"), ">": Struct(">i")}
 _PAIR = {"<": Struct("<BBhiIi"), ">": Struct(">BBhiIi")}  # both slots of a 64-bit load
@@ -300,12 +309,6 @@ class Relocator:
             "section": self._elf.sections[function.section_index].name,
             "offset": position - self._base + function.offset,
         }
-
-
-class _Where(TypedDict):
-    path: str
-    section: str
-    offset: int
 
 
 def _map_places(obj: ObjectSpec) -> tuple[dict[Place, str], dict[int, tuple[str, int]]]:

@@ -7,9 +7,8 @@ match one name, so the order of rows says nothing.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.objfile.spec import TailCall
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import AttachType as A
 from bpfctl.uapi import MapFlag, ProgramFlag
 from bpfctl.uapi import ProgramType as P

@@ -6,9 +6,9 @@ depends on the running kernel waits for ``loader``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+
+from bpfctl.record import TYPE_CHECKING, NamedTuple, dataclass, field
 
 if TYPE_CHECKING:
     from bpfctl.btf.ext import BtfExt

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
 
 from bpfctl.errors import NotFoundError, ObjectFileError, UsageError, printable
 from bpfctl.objfile.elf import SHT_PROGBITS, Elf, RelocationEntry
 from bpfctl.objfile.programs import Place
 from bpfctl.objfile.sections import STRUCT_OPS_FLAGS, is_struct_ops_section
 from bpfctl.objfile.spec import MapOrigin, MapSpec, MemberFunction, ObjectSpec, ProgramSpec, SectionSpec
+from bpfctl.record import TYPE_CHECKING, replace
 from bpfctl.uapi import MapType, ProgramType
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from bpfctl.btf.kinds import DatasecVar, Member
     from bpfctl.btf.types import Btf
 

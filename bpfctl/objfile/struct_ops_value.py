@@ -6,13 +6,12 @@ of that name (or of a flavour, ``NAME___v2``) may have fewer members, others, or
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpfctl.btf.core_types import essential_name
 from bpfctl.btf.kinds import Kind, Member
 from bpfctl.btf.types import Btf
 from bpfctl.errors import ObjectFileError, printable
 from bpfctl.objfile.spec import MapSpec, ObjectSpec
+from bpfctl.record import NamedTuple
 
 VALUE_PREFIX = "bpf_struct_ops_"
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from bpfctl.errors import NotFoundError, ObjectFileError, printable
 from bpfctl.objfile.executable import Executable, Section, Segment
+from bpfctl.record import NamedTuple
 
 NOTES = ".note.stapsdt"
 BASE = ".stapsdt.base"

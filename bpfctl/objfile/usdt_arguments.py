@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+
+from bpfctl.record import NamedTuple
 
 MAX_ARGUMENTS = 12
 _MAX_TEXT = 4096

@@ -238,7 +238,9 @@ def _kind(annotation: Any) -> str:
     ("page", "subsection", "prefix", "record"), RECORDS, ids=[f"{r.__name__}-{p}" for p, _, _, r in RECORDS]
 )
 def test_keys_of_a_record_are_in_the_manual(page: str, subsection: str, prefix: str, record: type) -> None:
-    fields = {name: _kind(annotation) for name, annotation in typing.get_type_hints(record).items()}
+    names = vars(sys.modules[record.__module__]) | vars(typing)  # which are not there at run time
+    hints = typing.get_type_hints(record, names, {})
+    fields = {name: _kind(annotation) for name, annotation in hints.items()}
     documented = {
         key.removeprefix(prefix): kind
         for key, kind in manual.documented_keys(page, subsection).items()

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.cli.grammar.tokens import Tokens, unknown
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.inventory.reference import Reference

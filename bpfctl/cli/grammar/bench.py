@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.bench.cell import DEPENDENT, KEY_MODES
 from bpfctl.bench.maps import ROUNDS
@@ -18,6 +17,7 @@ from bpfctl.cli.grammar.reference import maybe_reference
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.reference import Reference
+from bpfctl.record import NamedTuple
 
 KEYWORDS = "types sizes op keys rounds cpus like path json plot compare"
 _SUFFIXES = {"k": 1 << 10, "M": 1 << 20}

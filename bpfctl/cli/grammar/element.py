@@ -10,8 +10,6 @@ each, as bpftool(8) has it; BYTES are pairs of hex digits, with or without blank
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpfctl.btf.aggregates import ArrayOf, Record
 from bpfctl.btf.paths import assign
 from bpfctl.btf.scalars import Codec
@@ -19,6 +17,10 @@ from bpfctl.btf.views import KINDS
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
 from bpfctl.errors import UsageError
 from bpfctl.inventory.typed import View
+from bpfctl.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _DEEPEST_JSON = 200  # brackets; far more than a type has
 

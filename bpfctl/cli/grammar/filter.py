@@ -6,13 +6,13 @@ PLACE := { dev DEV [ HOOK ] | block N } [ pref N ] [ protocol P ] [ chain N ] [ 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from bpfctl.cli.grammar.classid import EGRESS, INGRESS, parse_classid
 from bpfctl.cli.grammar.protocol import parse_protocol
 from bpfctl.cli.grammar.spec import ProgramOrClassic, parse_source
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.attach.actions import ActionRequest

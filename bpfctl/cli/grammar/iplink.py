@@ -7,12 +7,12 @@ iproute2 ip/iplink.c puts all of a line into one message, and the kernel does XD
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.cli.grammar.link import MODES, LinkSet, parse_device
 from bpfctl.cli.grammar.spec import parse_source
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown
 from bpfctl.errors import UsageError
+from bpfctl.record import NamedTuple
 
 _ALONE = ("up", "down", "nomaster")
 _WITH_VALUE = (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.api import ProgramSource
 from bpfctl.cli.grammar.spec import parse_source
 from bpfctl.cli.grammar.tokens import Tokens, shown
 from bpfctl.errors import UsageError
+from bpfctl.record import NamedTuple
 
 MODES = ("xdp", "xdpgeneric", "xdpdrv", "xdpoffload")
 # Words of `ip link set` that an operator may put into the same command.

@@ -7,7 +7,6 @@ FILE [ PATH ] [ type TYPE ] [ attach TYPE ] [ autoattach ] [ target PROGRAM [ fu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpfctl.api import LoadOptions, MapChoice, ObjectSource, Target
 from bpfctl.cli.grammar.reference import FORMS, maybe_reference, parse_reference
@@ -15,6 +14,7 @@ from bpfctl.cli.grammar.spec import parse_options
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, unknown
 from bpfctl.errors import UsageError
 from bpfctl.objfile.sections import section_kind
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import AttachType, ProgramType
 
 KEYWORDS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from bpfctl.api import Tunnel
 from bpfctl.attach.address import AF_INET, AF_INET6, Prefix
@@ -13,6 +12,10 @@ from bpfctl.cli.grammar.address import parse_address, parse_prefix
 from bpfctl.cli.grammar.encap import parse_encap
 from bpfctl.cli.grammar.tokens import Tokens, shown, unknown
 from bpfctl.errors import UsageError
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 METRICS = {
     "mtu": 2,

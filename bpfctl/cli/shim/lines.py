@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from bpfctl.cli.app import App, Options
 from bpfctl.cli.errors import report
 from bpfctl.cli.grammar.tokens import matches
 from bpfctl.cli.shim import handover
 from bpfctl.errors import EXIT_KERNEL, BpfctlError, NoInterfaceError, UsageError
+from bpfctl.record import NamedTuple
 
 # Exit status for a spec, an object file or a program that is refused; and for a refusal by the kernel
 LOAD_FAILED = {"ip": 255, "tc": 1}
