@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import struct
+from functools import partial
 from itertools import pairwise
 
 from bpfctl.errors import BpfctlError, ObjectFileError, errno_text, printable
@@ -337,7 +338,8 @@ class Elf:
             text = f"relocation {number} at {offsets[number]:#x} lies outside of its target of {limit} bytes"
             raise self.error(text, section=section.index, offset=number * _RELOCATION_SIZE)
         types, symbols = [info & 0xFFFFFFFF for info in infos], [info >> 32 for info in infos]
-        return list(map(RelocationEntry._make, zip(offsets, types, symbols, strict=True)))
+        make = partial(tuple.__new__, RelocationEntry)  # as _make, for tens of thousands
+        return list(map(make, zip(offsets, types, symbols, strict=True)))
 
 
 _TARGET_HINT = "compile with clang -O2 -g -target bpf -c"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from struct import Struct
 
 from bpfctl.errors import RelocationError, printable
@@ -59,6 +61,8 @@ _PAIR = {"<": Struct("<BBhiIi"), ">": Struct(">BBhiIi")}  # both slots of a 64-b
 
 _Load: TypeAlias = tuple[int, int, int, int, int, int]  # the fields of _PAIR
 _IMM_FIELD = 3
+_VALUE_HIGH = BPF_PSEUDO_MAP_VALUE << 4
+_SYMBOL_OF = itemgetter(2)  # of a RelocationEntry
 
 # Registers byte -> 1 where a 64-bit load with it names something by a number of the loading process.
 _OWN_NUMBERS = frozenset(range(1, 16)) - {BPF_PSEUDO_BTF_ID}
@@ -92,7 +96,7 @@ class Relocator:
         self._externs = {extern.name: extern for extern in obj.externs}
         self._maps, self._data_maps = _map_places(obj)
         self._arena = find_arena(obj.maps.values())
-        self._handlers: dict[int, Callable[[int, Symbol], None]] = {}
+        self._handlers: dict[int, Callable[[list[int], Symbol], None]] = {}
         self._calls: list[tuple[int, Place]] = []
         self._function = FunctionSpec("", 0, 0, 0, False)
         self._base = 0
@@ -107,30 +111,41 @@ class Relocator:
         self._calls = []
         entries = _entries_of(self._elf, function)
         self._refuse_unrelocated(entries)
-        handlers, symbols, shift = self._handlers, self._elf.symbols, base - function.offset
-        for offset, _, symbol_index in entries:
-            position = offset + shift
-            symbol = symbols[symbol_index]
-            if offset % SLOT:
-                raise self._error("is relocated inside an instruction", position, symbol)
-            handler = handlers.get(symbol_index)
+        shift = base - function.offset
+        for symbol_index, run in groupby(entries, _SYMBOL_OF):
+            symbol = self._elf.symbols[symbol_index]
+            positions = [offset + shift for offset, _, _ in run]
+            for position in positions:
+                if position % SLOT:
+                    raise self._error("is relocated inside an instruction", position, symbol)
+            handler = self._handlers.get(symbol_index)
             if handler is None:
-                handler = handlers[symbol_index] = self._handler(symbol, position)
-            handler(position, symbol)
+                handler = self._handlers[symbol_index] = self._handler(symbol, positions[0])
+            handler(positions, symbol)
         self._add_local_calls(entries)
         self._calls.sort()
         return self._calls
 
     # -- what a symbol is ------------------------------------------------------------------------------
 
-    def _handler(self, symbol: Symbol, position: int) -> Callable[[int, Symbol], None]:
+    def _handler(self, symbol: Symbol, position: int) -> Callable[[list[int], Symbol], None]:
+        """What handles the positions, one after the other, that refer to ``symbol``."""
+        if symbol.section_index in self._data_maps:
+            return self._data
+        handle = self._single_handler(symbol, position)
+
+        def each(positions: list[int], symbol: Symbol) -> None:
+            for position in positions:
+                handle(position, symbol)
+
+        return each
+
+    def _single_handler(self, symbol: Symbol, position: int) -> Callable[[int, Symbol], None]:
         index = symbol.section_index
         if index == SHN_UNDEF:
             return self._extern
         if index in self._code_sections:
             return self._subprogram
-        if index in self._data_maps:
-            return self._data
         if index >= len(self._elf.sections) or index >= SHN_LORESERVE:
             raise self._reserved_section(symbol, position)
         section = self._elf.sections[index].name
@@ -168,14 +183,23 @@ class Relocator:
         self._write_load(position, load, BPF_PSEUDO_MAP_FD, 0)
         self.references.append(MapReference(position // SLOT, name, None))
 
-    def _data(self, position: int, symbol: Symbol) -> None:
-        load = self._read_load(position, symbol)
-        offset = symbol.value + load[_IMM_FIELD]
+    def _data(self, positions: list[int], symbol: Symbol) -> None:
+        """Variables are what objects refer to most, so what all positions share is worked out once."""
         name, size = self._data_maps[symbol.section_index]
-        if not 0 <= offset < size:
-            raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
-        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
-        self.references.append(MapReference(position // SLOT, name, offset))
+        code, read, write = self._code, self._pair.unpack_from, self._pair.pack_into
+        add, is_little = self.references.append, self._is_little
+        for position in positions:
+            if code[position] != LD_IMM64 or position + 2 * SLOT > len(code) or code[position + SLOT]:
+                raise self._no_load(position, symbol)
+            operation, registers, middle, addend, following, _ = read(code, position)
+            offset = symbol.value + addend
+            if not 0 <= offset < size:
+                raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
+            registers = (
+                registers & 0x0F | _VALUE_HIGH if is_little else registers & 0xF0 | BPF_PSEUDO_MAP_VALUE
+            )
+            write(code, position, operation, registers, middle, 0, following, offset)
+            add(MapReference(position // SLOT, name, offset))
 
     def _arena_variable(self, position: int, symbol: Symbol) -> None:
         """An offset in the data of the arena; the loader knows where in the arena that is."""
@@ -277,8 +301,11 @@ class Relocator:
         """The fields of a 64-bit load; an error if the instruction is something else."""
         code = self._code
         if code[position] != LD_IMM64 or position + 2 * SLOT > len(code) or code[position + SLOT]:
-            raise self._error("is used by an instruction that is no 64-bit load", position, symbol)
+            raise self._no_load(position, symbol)
         return self._pair.unpack_from(code, position)
+
+    def _no_load(self, position: int, symbol: Symbol) -> RelocationError:
+        return self._error("is used by an instruction that is no 64-bit load", position, symbol)
 
     def _write_load(self, position: int, load: _Load, source: int, second: int) -> None:
         """``load`` again, of ``source``, with 0 and ``second`` as its immediates."""
