@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -36,11 +37,12 @@ def watch(app: App, words: list[str]) -> None:
         types = parse_shape(tokens, map_types(target))
         pace = Pace.parse(tokens)
         watcher = Watcher(target, types)
-        for _ in pace.looks():
-            for change in watcher.look():
-                emit(app, _record(change), _text)
-                if pace.is_last():
-                    return
+        with suppress(KeyboardInterrupt):  # enough seen
+            for _ in pace.looks():
+                for change in watcher.look():
+                    emit(app, _record(change), _text)
+                    if pace.is_last():
+                        return
 
 
 def _record(change: Change) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def top(app: App, words: list[str]) -> None:
         field = tokens.value("FIELD") if tokens.take("by") else None
         pace = Pace.parse(tokens)
         watcher = Watcher(target, types)
-        with Screen(on=not app.output.json) as screen:
+        with Screen(on=not app.output.json) as screen, suppress(KeyboardInterrupt):
             for _ in pace.looks():
                 fastest = sorted(_counting(watcher.look(), field), key=lambda item: -_speed(item, field))
                 table = {"elements": [_row(change) for change in fastest[: screen.rows or _ROWS]]}

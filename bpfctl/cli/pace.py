@@ -49,15 +49,12 @@ class Pace:
         return cls(interval, count, duration)
 
     def looks(self) -> Iterator[None]:
-        """One after each interval, until the time is over or Ctrl-C; every wait ends at the same beat."""
+        """One after each interval, until the time is over; every wait ends at the same beat."""
         beat = time.monotonic()
-        try:
-            while beat < self.end:
-                beat = min(beat + self.interval, self.end)
-                time.sleep(max(0.0, beat - time.monotonic()))
-                yield
-        except KeyboardInterrupt:
-            return  # enough seen
+        while beat < self.end:
+            beat = min(beat + self.interval, self.end)
+            time.sleep(max(0.0, beat - time.monotonic()))
+            yield
 
     def left(self) -> float:
         """Seconds until the end."""

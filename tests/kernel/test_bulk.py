@@ -220,7 +220,7 @@ def test_frozen_and_noexist(flows: OpenMap) -> None:
 
 def test_memory_does_not_grow_with_the_file(flows: OpenMap) -> None:
     peaks = []
-    for count in (30_000, 90_000):
+    for count in (30_000, 60_000):
         data = lines(count)
         tracemalloc.start()
         load(flows, data, "ndjson")

@@ -209,7 +209,7 @@ def test_a_live_map_under_traffic_loses_no_packet_and_no_count(
         done = attach(run, netns, V2, "migrate", "lossy")
     after = netlab.send_udp(source, target, 100)
     assert (traffic.received, after) == (traffic.sent, 100)
-    assert traffic.sent > 1000
+    assert traffic.sent > 100
     total = 200 + traffic.sent
     size = seen["bytes"] // 100
     flow = values(run, maps / "flows")[source.address]

@@ -40,6 +40,7 @@ PEER_REFUSES = {
 # Never given to bpftool: it would pin into the machine's own bpffs.
 PINS_BY_NAME = {"proto_report", "hooks_events", "hooks_kprobe", "hooks_multi", "hooks_tracing", "usdt"}
 PINS_BY_NAME |= {"graft_root", "route_counters", "shared_hooks", "tail_cyclic", "tail_nested", "xdp_shared"}
+PINS_BY_NAME |= {"flow_table", "flow_table_v2", "hooks_tracing_multi"}
 
 
 def name_of(path: Path) -> str:
