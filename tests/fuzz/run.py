@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     start = time.monotonic()
     shares = [(seed + first, min(_SHARE, count - first), names) for first in range(0, count, _SHARE)]
     outcomes: list[Outcome] = []
-    with ProcessPoolExecutor(max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor() as pool:
         for outcome in pool.map(work, shares):
             outcomes.append(outcome)
             for failure in outcome.failures:
