@@ -14,7 +14,7 @@ How it is built (an import may only go down):
 
                     cli                    words -> verbs -> records; text, JSON, exit status
                      |
-                    api                    load, then attach: all or nothing; with api_*, sources
+                    api                    load, then attach: all or nothing
             /        |        \\
        loader      attach     inventory    verbs: may use both columns below
           |           \\         /
@@ -56,24 +56,11 @@ from bpfctl.version import VERSION as __version__
 
 TYPE_CHECKING = False  # importing typing costs more than all else that a command passed on by ip or tc needs
 if TYPE_CHECKING:
-    from bpfctl.api import (
-        LoadOptions,
-        MapChoice,
-        ObjectSource,
-        Target,
-        Tunnel,
-        attach_filter,
-        attach_route,
-        attach_xdp,
-        delete_route,
-        detach_xdp,
-        graft,
-        load_program,
-        load_programs,
-        pin_map,
-        pin_program,
-        try_programs,
-    )
+    from bpfctl.api.hooks import attach_filter, attach_xdp, detach_xdp, graft
+    from bpfctl.api.loading import LoadOptions, MapChoice, Target, load_program, load_programs, try_programs
+    from bpfctl.api.pinning import pin_map, pin_program
+    from bpfctl.api.routes import Tunnel, attach_route, delete_route
+    from bpfctl.api.sources import ObjectSource
     from bpfctl.attach.address import Prefix
     from bpfctl.attach.qdisc import add as add_qdisc
     from bpfctl.attach.qdisc import delete as delete_qdisc
@@ -102,33 +89,33 @@ _EXPORTS = {
     "BpfctlError": "errors:BpfctlError",
     "Features": "inventory.features:Features",
     "FilterRequest": "attach.tc:FilterRequest",
-    "LoadOptions": "api:LoadOptions",
+    "LoadOptions": "api.loading:LoadOptions",
     "Leg": "attach.route:Leg",
     "LoadRequest": "loader:LoadRequest",
     "LoadedObject": "loader:LoadedObject",
-    "MapChoice": "api:MapChoice",
+    "MapChoice": "api.loading:MapChoice",
     "MapInfo": "inventory.records:MapInfo",
-    "ObjectSource": "api:ObjectSource",
+    "ObjectSource": "api.sources:ObjectSource",
     "ObjectSpec": "objfile:ObjectSpec",
     "Prefix": "attach.address:Prefix",
     "ProgramInfo": "inventory.records:ProgramInfo",
     "Reference": "inventory.reference:Reference",
-    "Target": "api:Target",
+    "Target": "api.loading:Target",
     "RouteRequest": "attach.route:RouteRequest",
     "Transaction": "loader:Transaction",
-    "Tunnel": "api:Tunnel",
+    "Tunnel": "api.routes:Tunnel",
     "add_qdisc": "attach.qdisc:add",
-    "attach_filter": "api:attach_filter",
-    "attach_route": "api:attach_route",
-    "attach_xdp": "api:attach_xdp",
+    "attach_filter": "api.hooks:attach_filter",
+    "attach_route": "api.routes:attach_route",
+    "attach_xdp": "api.hooks:attach_xdp",
     "check_object": "loader.check:check",
     "delete_filter": "attach.tc:delete",
     "delete_qdisc": "attach.qdisc:delete",
-    "delete_route": "api:delete_route",
-    "detach_xdp": "api:detach_xdp",
+    "delete_route": "api.routes:delete_route",
+    "detach_xdp": "api.hooks:detach_xdp",
     "find_map": "inventory.listing:find_map",
     "find_program": "inventory.listing:find_program",
-    "graft": "api:graft",
+    "graft": "api.hooks:graft",
     "list_filters": "attach.tc:show",
     "list_interfaces": "attach.xdp:list_interfaces",
     "list_maps": "inventory.listing:list_maps",
@@ -136,14 +123,14 @@ _EXPORTS = {
     "list_qdiscs": "attach.qdisc:show",
     "list_routes": "attach.route:show",
     "load_object": "loader:load",
-    "load_program": "api:load_program",
-    "load_programs": "api:load_programs",
+    "load_program": "api.loading:load_program",
+    "load_programs": "api.loading:load_programs",
     "open_elements": "inventory.elements:open_elements",
-    "pin_map": "api:pin_map",
-    "pin_program": "api:pin_program",
+    "pin_map": "api.pinning:pin_map",
+    "pin_program": "api.pinning:pin_program",
     "probe_features": "inventory.features:probe_features",
     "read_object": "objfile:read_object",
-    "try_programs": "api:try_programs",
+    "try_programs": "api.loading:try_programs",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import actions
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.action import parse_list
@@ -22,7 +22,7 @@ _KEYWORDS = (
 
 
 def _set(app: App, words: list[str], how: str) -> None:
-    api.set_actions(parse_list(words), how=how, session=app.session, warn=app.warn)
+    actions.set_actions(parse_list(words), how=how, session=app.session, warn=app.warn)
 
 
 @words_command("add", _USAGE, _KEYWORDS)

@@ -65,7 +65,7 @@ def _subject(command: AdviseCommand) -> Subject:
 
         return read_subject(command.subject, maps_abi=command.maps_abi)
     from bpfctl.advise.live import read_live
-    from bpfctl.api import resolved
+    from bpfctl.api.sources import resolved
 
     return read_live(None if command.subject is None else resolved(command.subject))
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from bpfctl.api import resolved
+from bpfctl.api.sources import resolved
 from bpfctl.bench import maps as bench
 from bpfctl.bench import plot, saved
 from bpfctl.bench.compare import Change, changes, read_report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bpfctl.api import resolved
+from bpfctl.api.sources import resolved
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.cli.app import App

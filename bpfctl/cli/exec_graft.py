@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bpfctl import api
-from bpfctl.api import ObjectSource, ProgramSource
+from bpfctl.api import hooks
+from bpfctl.api.sources import ObjectSource, ProgramSource
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.spec import parse_options, parse_source
@@ -43,7 +43,7 @@ def graft(app: App, words: list[str]) -> None:
     tokens.end("key before the program, and type, sec, program, verbose")
     if dry_run(app, [source]):
         return
-    api.graft(path, source, key=key, program_type=program_type, session=app.session, warn=app.warn)
+    hooks.graft(path, source, key=key, program_type=program_type, session=app.session, warn=app.warn)
 
 
 def _parse_source(tokens: Tokens) -> tuple[ProgramSource, ProgramType]:

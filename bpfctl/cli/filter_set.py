@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import hooks
 from bpfctl.attach.tc import FilterRequest
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
@@ -55,7 +55,7 @@ def _attach(app: App, words: list[str], how: str) -> None:
         raise UsageError("Command line is not complete: no program is named after bpf")
     if dry_run(app, [command.source]):
         return
-    api.attach_filter(
+    hooks.attach_filter(
         wanted, command.source, how=how, actions=command.actions, session=app.session, warn=app.warn
     )
 

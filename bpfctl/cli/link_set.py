@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import hooks
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.link import parse_set
@@ -26,9 +26,9 @@ def set_(app: App, words: list[str]) -> None:
     """
     command = parse_set(words)
     if command.source is None:
-        api.detach_xdp(command.device, mode=command.mode)
+        hooks.detach_xdp(command.device, mode=command.mode)
     elif not dry_run(app, [command.source]):
-        api.attach_xdp(
+        hooks.attach_xdp(
             command.device,
             command.source,
             mode=command.mode,

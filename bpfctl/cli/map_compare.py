@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bpfctl.api import resolved
+from bpfctl.api.sources import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.elementtext import Facts, value_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import hooks, pinning, sources
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import parse_reference
@@ -28,7 +28,7 @@ def create(app: App, words: list[str]) -> None:
     """
     tokens = Tokens(words)
     path = tokens.value("PATH")
-    record = api.create_map(_parse(tokens), path)
+    record = pinning.create_map(_parse(tokens), path)
     if app.output.json:
         app.output.record(record, str)
 
@@ -55,9 +55,9 @@ def _parse(tokens: Tokens) -> NewMap:
         elif word == "flags":
             wanted = wanted._replace(flags=wanted.flags | _parse_flags(tokens.value("FLAG")))
         elif word == "inner_map":
-            wanted = wanted._replace(inner=api.resolved(parse_reference(tokens)))
+            wanted = wanted._replace(inner=sources.resolved(parse_reference(tokens)))
         elif word in ("dev", "offload_dev"):
-            wanted = wanted._replace(ifindex=api.interface_index(tokens.value("DEV")))
+            wanted = wanted._replace(ifindex=hooks.interface_index(tokens.value("DEV")))
         else:
             raise unknown(
                 word, "type, key, value, entries, name, flags, inner_map, numa_node, map_extra, dev"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import pinning, sources
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import FORMS, maybe_reference, parse_reference
@@ -25,7 +25,7 @@ def show(app: App, words: list[str]) -> None:
     if reference is None:
         app.output.records(listing.list_maps(pins=details, processes=details), _text)
     else:
-        app.output.record(listing.find_map(api.resolved(reference), processes=details), _text)
+        app.output.record(listing.find_map(sources.resolved(reference), processes=details), _text)
 
 
 def _text(record: MapInfo) -> str:
@@ -50,4 +50,4 @@ def pin(app: App, words: list[str]) -> None:
     reference = parse_reference(tokens)
     path = tokens.value("PATH")
     tokens.end()
-    api.pin_map(reference, path)
+    pinning.pin_map(reference, path)

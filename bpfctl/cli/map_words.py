@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl.api import resolved
+from bpfctl.api.sources import resolved
 from bpfctl.cli.grammar.element import parse_data, parse_views
 from bpfctl.cli.grammar.reference import parse_reference
 from bpfctl.cli.grammar.tokens import Tokens, unknown

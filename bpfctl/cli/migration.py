@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bpfctl.api import LoadOptions, ObjectSource
+from bpfctl.api.loading import LoadOptions
+from bpfctl.api.sources import ObjectSource
 from bpfctl.cli.app import App
 from bpfctl.record import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ def dry_run(app: App, sources: Iterable[object], options: LoadOptions | None = N
     asked = [source for source in sources if isinstance(source, ObjectSource) and source.dry_run]
     if not asked:
         return False
-    from bpfctl import api
+    from bpfctl.api import loading
     from bpfctl.errors import PinMismatchError
 
-    plans = [plan for s in asked for plan in api.plan_migration(s, options=options, session=app.session)]
+    plans = [plan for s in asked for plan in loading.plan_migration(s, options=options, session=app.session)]
     app.output.records(plans, _text)
     refused = [plan.refused for plan in plans if plan.refused]
     if refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import routes
 from bpfctl.attach import nexthop
 from bpfctl.cli import routetext
 from bpfctl.cli.app import App
@@ -33,7 +33,7 @@ def _set(app: App, words: list[str], how: str) -> None:
         raise UsageError("a nexthop without encap runs no program", hint=f"`ip nexthop {how}` does that")
     if dry_run(app, [source for _, source in tunnel.programs]):
         return
-    api.attach_nexthop(request, tunnel, how=how, session=app.session, warn=app.warn)
+    routes.attach_nexthop(request, tunnel, how=how, session=app.session, warn=app.warn)
 
 
 @words_command("add", _USAGE, _KEYWORDS)

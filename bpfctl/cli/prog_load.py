@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import loading, pinning
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.load import KEYWORDS, LoadCommand, parse_load
@@ -38,7 +38,7 @@ def load(app: App, words: list[str]) -> None:
     source, path, options, _ = command
     if dry_run(app, [source], options):
         return
-    record = api.load_program(source, path, options=options, session=app.session, warn=app.warn)
+    record = loading.load_program(source, path, options=options, session=app.session, warn=app.warn)
     if app.output.json:
         app.output.record(record, str)
 
@@ -57,7 +57,7 @@ def loadall(app: App, words: list[str]) -> None:
     source, path, options, _ = command
     if dry_run(app, [source], options):
         return
-    records = api.load_programs(source, path, options=options, session=app.session, warn=app.warn)
+    records = loading.load_programs(source, path, options=options, session=app.session, warn=app.warn)
     if app.output.json:
         app.output.records(records, str)
 
@@ -65,7 +65,7 @@ def loadall(app: App, words: list[str]) -> None:
 def _show_verdicts(app: App, command: LoadCommand, *, one: bool) -> None:
     from bpfctl.loader.verdict import failure
 
-    results = api.try_programs(command.source, one=one, options=command.options, session=app.session)
+    results = loading.try_programs(command.source, one=one, options=command.options, session=app.session)
     app.output.records(results, _verdict_text)
     failed = failure(command.source.path, results)
     if failed:
@@ -95,4 +95,4 @@ def pin(app: App, words: list[str]) -> None:
     reference = parse_reference(tokens)
     path = tokens.value("PATH")
     tokens.end()
-    api.pin_program(reference, path)
+    pinning.pin_program(reference, path)

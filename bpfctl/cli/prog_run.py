@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bpfctl.api import resolved
+from bpfctl.api.sources import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import parse_reference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpfctl import api
+from bpfctl.api import routes
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.route import in_family, parse_route
@@ -31,7 +31,7 @@ def _set(app: App, words: list[str], how: str) -> None:
     programs = [source for tunnel in command.tunnels if tunnel for _, source in tunnel.programs]
     if dry_run(app, programs):
         return
-    api.attach_route(command.request, command.tunnels, how=how, session=app.session, warn=app.warn)
+    routes.attach_route(command.request, command.tunnels, how=how, session=app.session, warn=app.warn)
 
 
 @words_command("add", _USAGE, _KEYWORDS)
@@ -77,4 +77,4 @@ def delete(app: App, words: list[str]) -> None:
     An encap compares the names that route show prints; nothing is loaded.
     """
     command = in_family(parse_route(words), app.options.family)
-    api.delete_route(command.request, command.tunnels, session=app.session)
+    routes.delete_route(command.request, command.tunnels, session=app.session)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfctl.api import ObjectSource
+from bpfctl.api.sources import ObjectSource
 from bpfctl.cli.grammar.iplink import MixedLine, parse_line
 from bpfctl.cli.grammar.link import LinkSet
 from bpfctl.cli.shim.handover import is_marked, split_options

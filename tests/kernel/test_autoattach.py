@@ -14,7 +14,7 @@ import pytest
 from fixture_types import Cli, Requires
 from netlab import TESTDATA
 
-from bpfctl import api
+from bpfctl.api import loading, sources
 from bpfctl.errors import NotSupportedError
 from bpfctl.kernel import perf_event, tracefs
 
@@ -177,9 +177,9 @@ def test_a_kernel_without_kprobes(
     bpffs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     monkeypatch.setattr(perf_event, "_UNITS", str(tmp_path))
-    source = api.ObjectSource(str(obj("hooks_kprobe")), program=program)
+    source = sources.ObjectSource(str(obj("hooks_kprobe")), program=program)
     with pytest.raises(NotSupportedError) as refused:
-        api.load_program(source, str(bpffs / "p"), options=api.LoadOptions(autoattach=True))
+        loading.load_program(source, str(bpffs / "p"), options=loading.LoadOptions(autoattach=True))
     assert refused.value.feature == "kprobes"
     assert "the kernel lacks kprobes" in refused.value.message
     assert [p.name for p in bpffs.iterdir() if p.suffix != ".debug"] == []

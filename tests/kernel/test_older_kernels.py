@@ -13,7 +13,7 @@ from fixture_types import Requires
 from test_probe import release
 
 from bpfctl import attach_filter, attach_xdp
-from bpfctl.api import ObjectSource
+from bpfctl.api.sources import ObjectSource
 from bpfctl.attach import qdisc
 from bpfctl.attach.tc import INGRESS, FilterRequest
 from bpfctl.errors import NotSupportedError, VerifierError

@@ -14,7 +14,8 @@ import pytest
 from fixture_types import Cli, Requires
 from netlab import TESTDATA
 
-from bpfctl import api
+from bpfctl.api.loading import LoadOptions, load_program
+from bpfctl.api.sources import ObjectSource
 from bpfctl.errors import NotSupportedError
 from bpfctl.kernel import probe
 
@@ -100,14 +101,12 @@ def test_a_kernel_without_links_to_many(
     requires("perf_link")
     monkeypatch.setattr(probe.UPROBE_MULTI, "available", lambda: False)
     monkeypatch.setattr(probe.UPROBE_MULTI, "missing", lambda: True)
-    options = api.LoadOptions(autoattach=True)
-    api.load_program(api.ObjectSource(str(OBJECT), program="on_idle"), str(bpffs / "idle"), options=options)
+    options = LoadOptions(autoattach=True)
+    load_program(ObjectSource(str(OBJECT), program="on_idle"), str(bpffs / "idle"), options=options)
     assert execute(target) == 1
     assert seen(run, bpffs)[HITS] == 1
     with pytest.raises(NotSupportedError) as refused:
-        api.load_program(
-            api.ObjectSource(str(OBJECT), program="on_work"), str(bpffs / "work"), options=options
-        )
+        load_program(ObjectSource(str(OBJECT), program="on_work"), str(bpffs / "work"), options=options)
     assert refused.value.feature == "uprobe_multi"
     assert not (bpffs / "work").exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bpfctl.api import ClassicSource, ObjectSource
+from bpfctl.api.sources import ClassicSource, ObjectSource
 from bpfctl.attach.actions import ActionRequest
 from bpfctl.cli.grammar.action import parse_list
 from bpfctl.cli.grammar.classic import parse_file, parse_text

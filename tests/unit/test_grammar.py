@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from netlab import TESTDATA
 
-from bpfctl.api import ObjectSource
+from bpfctl.api.sources import ObjectSource
 from bpfctl.btf.scalars import Codec
 from bpfctl.btf.values import value_codec
 from bpfctl.btf.views import plain_codec

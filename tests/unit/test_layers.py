@@ -2,8 +2,7 @@
 
 ```
                  cli
-                 api                      what `import bpfctl` offers
-         api_actions  api_routes  sources               parts of it
+                 api                      load, then attach: what `import bpfctl` offers
    loader      attach      inventory        verbs
       |           \\            /
    objfile             kernel               left: bytes in, values out     right: the running system
@@ -46,10 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attach": LEFT | {"kernel", "inventory", "loader"},
     "bench": LEFT | {"kernel"},
     "advise": LEFT | {"kernel", "inventory", "bench", "version"},
-    "sources": LEFT | VERBS,
-    "api_routes": LEFT | VERBS | {"sources"},
-    "api_actions": LEFT | VERBS | {"sources"},
-    "api": LEFT | VERBS | {"api_actions", "api_routes", "sources", "version"},
+    "api": LEFT | VERBS,
     "cli": LEFT | VERBS | {"api", "version"},
     "__init__": LEFT | VERBS | {"api", "version"},
     "__main__": {"cli"},

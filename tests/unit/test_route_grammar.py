@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bpfctl.api import ObjectSource, Tunnel
+from bpfctl.api.routes import Tunnel
+from bpfctl.api.sources import ObjectSource
 from bpfctl.attach.address import Prefix
 from bpfctl.attach.nexthop import NexthopRequest
 from bpfctl.attach.route import Leg, RouteRequest

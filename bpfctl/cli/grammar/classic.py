@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from bpfctl.api import ClassicSource
+from bpfctl.api.sources import ClassicSource
 from bpfctl.cli.grammar.tokens import shown
 from bpfctl.errors import BpfctlError, errno_text, printable
 

@@ -6,7 +6,8 @@ ENCAP := bpf [ in SPEC ] [ out SPEC ] [ xmit SPEC ] [ headroom N ]
 
 from __future__ import annotations
 
-from bpfctl.api import ProgramSource, Tunnel
+from bpfctl.api.routes import Tunnel
+from bpfctl.api.sources import ProgramSource
 from bpfctl.attach.lwt import ENDPOINT
 from bpfctl.cli.grammar.spec import parse_source
 from bpfctl.cli.grammar.tokens import Tokens, shown, unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpfctl.api import ProgramSource
+from bpfctl.api.sources import ProgramSource
 from bpfctl.cli.grammar.spec import parse_source
 from bpfctl.cli.grammar.tokens import Tokens, shown
 from bpfctl.errors import UsageError

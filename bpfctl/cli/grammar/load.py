@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpfctl.api import LoadOptions, MapChoice, ObjectSource, Target
+from bpfctl.api.loading import LoadOptions, MapChoice, Target
+from bpfctl.api.sources import ObjectSource
 from bpfctl.cli.grammar.reference import FORMS, maybe_reference, parse_reference
 from bpfctl.cli.grammar.spec import parse_options
 from bpfctl.cli.grammar.tokens import Tokens, parse_number, unknown

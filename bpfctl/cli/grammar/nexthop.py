@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpfctl.api import Tunnel
+from bpfctl.api.routes import Tunnel
 from bpfctl.attach.nexthop import NexthopRequest
 from bpfctl.cli.grammar.encap import parse_encap
 from bpfctl.cli.grammar.route import parse_gateway, parse_protocol

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpfctl.api import Tunnel
+from bpfctl.api.routes import Tunnel
 from bpfctl.attach.address import AF_INET, AF_INET6, Prefix
 from bpfctl.attach.route import Leg, RouteRequest
 from bpfctl.cli.grammar import rtnames

@@ -11,7 +11,7 @@ are whole words, ``obj`` too; the others may be cut.
 
 from __future__ import annotations
 
-from bpfctl.api import ClassicSource, ObjectSource, ProgramSource
+from bpfctl.api.sources import ClassicSource, ObjectSource, ProgramSource
 from bpfctl.cli.grammar.reference import reference
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError

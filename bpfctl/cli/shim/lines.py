@@ -206,7 +206,7 @@ def _command(word: str, known: Sequence[str]) -> str:
 def _ip_link(tool: Tool, words: list[str]) -> Work | None:
     if _command(words[0], _LINK_COMMANDS) not in ("set", "change"):
         return None
-    from bpfctl import api
+    from bpfctl.api import hooks
     from bpfctl.cli.grammar.iplink import parse_line
 
     (device, mode, source), others = parse_line(words[1:])
@@ -222,7 +222,7 @@ def _ip_link(tool: Tool, words: list[str]) -> Work | None:
 
     def take_off(app: App, loaded: Callable[[], None]) -> None:
         do_others()
-        api.detach_xdp(device, mode=mode)
+        hooks.detach_xdp(device, mode=mode)
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
         assert source is not None
@@ -231,7 +231,7 @@ def _ip_link(tool: Tool, words: list[str]) -> Work | None:
             loaded()
             do_others()
 
-        api.attach_xdp(
+        hooks.attach_xdp(
             device,
             source,
             mode=mode,
@@ -248,7 +248,7 @@ def _ip_route(tool: Tool, words: list[str]) -> Work | None:
     command = _command(words[0], _ROUTE_COMMANDS)
     if command not in ("add", "change", "chg", "replace", "prepend", "append"):
         return None
-    from bpfctl import api
+    from bpfctl.api import routes
     from bpfctl.cli.grammar.route import in_family, parse_route
 
     parsed = parse_route(words[1:], strict=True)
@@ -258,7 +258,7 @@ def _ip_route(tool: Tool, words: list[str]) -> Work | None:
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
         request, tunnels = in_family(parsed, app.options.family)
-        api.attach_route(request, tunnels, how=how, session=app.session, warn=app.warn, before=loaded)
+        routes.attach_route(request, tunnels, how=how, session=app.session, warn=app.warn, before=loaded)
 
     return Work("ip", attach)
 
@@ -267,7 +267,7 @@ def _ip_nexthop(tool: Tool, words: list[str]) -> Work | None:
     command = _command(words[0], _NEXTHOP_COMMANDS)
     if command not in ("add", "replace"):
         return None
-    from bpfctl import api
+    from bpfctl.api import routes
     from bpfctl.cli.grammar.nexthop import parse_nexthop
 
     request, tunnel = parse_nexthop(words[1:], strict=True)
@@ -277,7 +277,7 @@ def _ip_nexthop(tool: Tool, words: list[str]) -> Work | None:
     def attach(app: App, loaded: Callable[[], None]) -> None:
         family = 0 if request.gateway else app.options.family
         wanted = request._replace(family=family) if family else request
-        api.attach_nexthop(wanted, tunnel, how=command, session=app.session, warn=app.warn, before=loaded)
+        routes.attach_nexthop(wanted, tunnel, how=command, session=app.session, warn=app.warn, before=loaded)
 
     return Work("ip", attach)
 
@@ -286,7 +286,7 @@ def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
     command = _command(words[0], _FILTER_COMMANDS)
     if command not in ("add", "change", "replace"):
         return None
-    from bpfctl import api
+    from bpfctl.api import hooks
     from bpfctl.cli.filter_set import request
     from bpfctl.cli.grammar.filter import parse_filter
 
@@ -296,7 +296,7 @@ def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
     source, wanted = parsed.source, request(parsed)
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
-        api.attach_filter(
+        hooks.attach_filter(
             wanted,
             source,
             how=command,
@@ -313,7 +313,7 @@ def _tc_actions(tool: Tool, words: list[str]) -> Work | None:
     command = _command(words[0], ("add", "change", "replace"))
     if not command:
         return None
-    from bpfctl import api
+    from bpfctl.api import actions
     from bpfctl.cli.grammar.action import parse_list
 
     parsed = parse_list(words[1:], strict=True)
@@ -322,7 +322,7 @@ def _tc_actions(tool: Tool, words: list[str]) -> Work | None:
     how = "add" if command == "add" else "replace"
 
     def make(app: App, loaded: Callable[[], None]) -> None:
-        api.set_actions(parsed, how=how, session=app.session, warn=app.warn, before=loaded)
+        actions.set_actions(parsed, how=how, session=app.session, warn=app.warn, before=loaded)
 
     return Work("tc", make, always=_FAILED)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from warnings import warn as _python_warning
 
+from bpfctl.api.sources import Before, ClassicSource, Warn, nothing, open_source, pass_on
 from bpfctl.record import TYPE_CHECKING
-from bpfctl.sources import Before, ClassicSource, Warn, nothing, open_source, pass_on
 from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:

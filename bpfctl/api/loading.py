@@ -1,206 +1,25 @@
-"""The verbs of bpfctl as functions: what each command of the command line does, for Python.
-
-A program to attach is named by a :class:`ObjectSource` (load it from an object file) or a
-:class:`Reference` (one that is loaded).  Loading and attaching together are all or nothing.
-"""
+"""Objects loaded without a hook: pinned, tried, or planned."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from warnings import warn as _python_warning
 
-from bpfctl.api_actions import held, open_actions
-from bpfctl.api_actions import set_actions as set_actions
-from bpfctl.api_routes import Tunnel as Tunnel
-from bpfctl.api_routes import attach_nexthop as attach_nexthop
-from bpfctl.api_routes import attach_route as attach_route
-from bpfctl.api_routes import delete_route as delete_route
-from bpfctl.errors import AlreadyAttachedError, KernelError, UsageError, printable
+from bpfctl.api.pinning import pin_new
+from bpfctl.api.sources import ObjectSource, Warn, pass_on, read_source, resolved
+from bpfctl.errors import printable
 from bpfctl.inventory.reference import Reference, open_map, open_program
 from bpfctl.record import TYPE_CHECKING, NamedTuple
-from bpfctl.sources import (
-    Before,
-    OpenProgram,
-    Outbox,
-    Warn,
-    nothing,
-    open_source,
-    pass_on,
-    read_source,
-)
-from bpfctl.sources import ClassicSource as ClassicSource
-from bpfctl.sources import ObjectSource as ObjectSource
-from bpfctl.sources import ProgramSource as ProgramSource
-from bpfctl.sources import resolved as resolved
 from bpfctl.uapi import ProgramType
 
 if TYPE_CHECKING:
-    from bpfctl.attach.actions import ActionRequest
-    from bpfctl.attach.tc import FilterChange, FilterRequest
-    from bpfctl.attach.xdp import XdpChange, XdpMode
-    from bpfctl.inventory.records import MapInfo, ProgramInfo
+    from bpfctl.inventory.records import ProgramInfo
     from bpfctl.loader import LoadedObject, LoadRequest, Session, Transaction
     from bpfctl.loader.live import Program
     from bpfctl.loader.migrate import Plan
-    from bpfctl.loader.new_map import NewMap
     from bpfctl.loader.verdict import Verdict
     from bpfctl.objfile import ObjectSpec
     from bpfctl.objfile.spec import ProgramSpec
-
-
-# --- hooks ---
-
-
-def attach_xdp(
-    device: str,
-    source: ProgramSource,
-    *,
-    mode: str = "xdp",
-    force: bool = False,
-    session: Session | None = None,
-    warn: Warn = _python_warning,
-    before: Before = nothing,
-) -> XdpChange:
-    """Attach an XDP program to ``device``; whatever was made for it is gone again if that fails.
-
-    ``mode``: ``xdp`` (native where the driver can), ``xdpgeneric``, ``xdpdrv`` or ``xdpoffload``.  An
-    occupied slot is AlreadyAttachedError unless ``force``.  ``session`` keeps the object for the next
-    call; ``warn`` is called with each remark about it.  ``before`` is called once the program is loaded,
-    before it is attached.
-    """
-    from bpfctl.attach import xdp
-    from bpfctl.loader import Transaction
-
-    slot = xdp.XdpMode(mode)
-    ifindex = _index(device) if slot is xdp.XdpMode.OFFLOAD else 0
-    with Transaction() as transaction, ExitStack() as stack:
-        program = open_source(source, ProgramType.XDP, transaction, stack, session, ifindex, warn=warn)
-        pass_on(program.warnings, warn)
-        before()
-        try:
-            with transaction.step():
-                return xdp.attach(device, program.fd, mode=slot, force=force, transaction=transaction)
-        except AlreadyAttachedError as taken:
-            twin = _attached_twin(device, slot, program) if taken.errno == errno.EBUSY else None
-            if twin is None:
-                raise
-            return twin
-
-
-def _attached_twin(device: str, slot: XdpMode, program: OpenProgram) -> XdpChange | None:
-    """What is attached already, if it is the program that this command would attach."""
-    from bpfctl.attach import xdp
-    from bpfctl.inventory.twin import is_twin
-
-    interface = xdp.list_interfaces(device)[0]
-    for mode, number in interface.programs:
-        if slot in (mode, xdp.XdpMode.ANY) and is_twin(program.fd, number, program.pinned_maps):
-            return xdp.XdpChange(device, interface.ifindex, slot, number, 0)
-    return None
-
-
-def detach_xdp(device: str, *, mode: str = "xdp") -> XdpChange | None:
-    """Take the XDP program off ``device``; None when there is none in any slot."""
-    from bpfctl.attach import xdp
-
-    return xdp.detach(device, mode=xdp.XdpMode(mode))
-
-
-def attach_filter(
-    request: FilterRequest,
-    source: ProgramSource | ClassicSource,
-    *,
-    how: str = "add",
-    actions: Sequence[ActionRequest] = (),
-    session: Session | None = None,
-    warn: Warn = _python_warning,
-    before: Before = nothing,
-) -> FilterChange:
-    """Put a program into a cls_bpf filter: ``how`` is ``add``, ``replace`` or ``change``, as in tc(8).
-
-    The filter's annotation says where the program came from, unless ``request.name`` says something
-    else.  ``actions`` follow it.  All or nothing, ``session``, ``warn`` and ``before`` as in
-    :func:`attach_xdp`.
-    """
-    from bpfctl.attach import tc
-    from bpfctl.loader import Transaction
-
-    verb = {"add": tc.add, "replace": tc.replace, "change": tc.change}[how]
-    ifindex = _index(request.device) if request.skip_sw else 0
-    with Transaction() as transaction, ExitStack() as stack:
-        program_fd, send = -1, nothing
-        if isinstance(source, ClassicSource):
-            request = request._replace(bytecode=source.code)
-        else:
-            outbox = Outbox(source, stack, warn)
-            program = open_source(
-                source,
-                ProgramType.SCHED_CLS,
-                transaction,
-                stack,
-                session,
-                ifindex,
-                outbox=outbox,
-                warn=warn,
-            )
-            pass_on(program.warnings, warn)
-            program_fd, send = program.fd, partial(outbox.send, program)
-            request = request._replace(name=request.name or program.annotation)
-        if actions:
-            program_fd = held(program_fd, stack) if program_fd >= 0 else -1
-            opened = open_actions(actions, transaction, stack, session, warn)
-            request = request._replace(actions=tuple(opened))
-        before()
-        with transaction.step():
-            change = verb(request, program_fd, transaction=transaction)
-        send()
-        return change
-
-
-def _index(device: str) -> int:
-    """The ``ifindex`` that an offloaded program is loaded for."""
-    from bpfctl.attach import xdp
-
-    return xdp.list_interfaces(device)[0].ifindex
-
-
-def graft(
-    path: str,
-    source: ProgramSource,
-    *,
-    key: int | None = None,
-    program_type: int = ProgramType.SCHED_CLS,
-    session: Session | None = None,
-    warn: Warn = _python_warning,
-) -> int:
-    """Put a program into slot ``key`` of the program array pinned at ``path``; the slot.
-
-    Without ``key`` it is KEY of a section that is called ID/KEY.  ``path`` may begin with ``m:``.
-    """
-    from bpfctl.loader import Transaction
-    from bpfctl.loader.graft import PinnedArray
-    from bpfctl.objfile.sections import tail_call
-
-    with Transaction() as transaction, ExitStack() as stack:
-        array = stack.enter_context(PinnedArray(resolved(Reference("pinned", path)).value))
-        program = open_source(source, program_type, transaction, stack, session, warn=warn)
-        pass_on(program.warnings, warn)
-        if key is None:
-            called = tail_call(program.section)
-            if called is None:
-                raise UsageError(
-                    f"{array.shown}: which slot? Section {printable(program.section)!r} does not say it",
-                    hint="key N; or a section called ID/KEY",
-                )
-            key = called.key
-        array.put(key, program.fd, transaction)
-        return key
-
-
-# --- loading and pinning ---
 
 
 class MapChoice(NamedTuple):
@@ -441,7 +260,7 @@ def _register_links(
         return records
     from bpfctl.attach.struct_ops import register_links
 
-    links = register_links(loaded, lambda fd, name: _pin(fd, f"{directory}/{name}", transaction))
+    links = register_links(loaded, lambda fd, name: pin_new(fd, f"{directory}/{name}", transaction))
     names = list(loaded.programs)
     return [r._replace(link_id=links.get(name, r.link_id)) for name, r in zip(names, records, strict=True)]
 
@@ -459,51 +278,9 @@ def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -
 
     record = program_info(program.fd.number)
     if not attach:
-        return record._replace(pinned=(_pin(program.fd.number, path, transaction),))
+        return record._replace(pinned=(pin_new(program.fd.number, path, transaction),))
     from bpfctl.attach import auto
 
     with auto.attach(program) as link:
         record = record._replace(link_id=link_id(link.number))
-        return record._replace(pinned=(_pin(link.number, path, transaction),))
-
-
-def pin_program(reference: Reference, path: str) -> None:
-    """Pin a loaded program at ``path`` (see :func:`load_program`)."""
-    from bpfctl.loader import Transaction
-
-    with Transaction() as transaction, open_program(resolved(reference)) as fd:
-        _pin(fd.number, path, transaction)
-
-
-def pin_map(reference: Reference, path: str) -> None:
-    """Pin a map at ``path``."""
-    from bpfctl.loader import Transaction
-
-    with Transaction() as transaction, open_map(resolved(reference)) as fd:
-        _pin(fd.number, path, transaction)
-
-
-def create_map(wanted: NewMap, path: str) -> MapInfo:
-    """Make a map that no object defines, and pin it at ``path``."""
-    from bpfctl.inventory.listing import map_info
-    from bpfctl.loader import Transaction
-    from bpfctl.loader.new_map import make_map
-
-    with Transaction() as transaction, make_map(wanted) as fd:
-        pinned = _pin(fd.number, path, transaction)
-        return map_info(fd.number)._replace(pinned=(pinned,))
-
-
-def interface_index(device: str) -> int:
-    """The number of an interface, for a map or program that is to be offloaded to it."""
-    return _index(device)
-
-
-def _pin(fd: int, path: str, transaction: Transaction) -> str:
-    from bpfctl.loader.pins import new_pin_path, pin
-
-    path = new_pin_path(path, transaction)
-    if not pin(fd, path, transaction):
-        what = f"cannot pin to {printable(path, 4096)}"
-        raise KernelError(what, call="BPF_OBJ_PIN", errno=errno.EEXIST, hint="another name, or rm it first")
-    return path
+        return record._replace(pinned=(pin_new(link.number, path, transaction),))

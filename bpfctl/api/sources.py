@@ -1,6 +1,6 @@
 """Where a program comes from: an object file to load it from, or a program that is loaded.
 
-What the verbs of ``api.py`` share: opening a source, what its hook is told of it, handing on its maps.
+What the verbs of this folder share: opening a source, what its hook is told of it, handing on its maps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ObjectSource(NamedTuple):
     ``settings`` are values for global variables.  ``export``: path of a unix socket, where another process
     waits for the object's maps (tc filters and actions only).  ``migrate``: a pinned map that differs from
     the object's is replaced by one that is filled from it, once the program is in service; ``lossy``: also
-    where members would be dropped; ``dry_run``: ``api.plan_migration`` alone is wanted.
+    where members would be dropped; ``dry_run``: ``plan_migration`` alone is wanted.
     """
 
     path: str

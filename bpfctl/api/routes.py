@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from warnings import warn as _python_warning
 
-from bpfctl.inventory.reference import Reference
-from bpfctl.record import TYPE_CHECKING, NamedTuple
-from bpfctl.sources import (
+from bpfctl.api.sources import (
     Before,
     ProgramSource,
     Warn,
@@ -19,6 +17,8 @@ from bpfctl.sources import (
     read_source,
     reference_annotation,
 )
+from bpfctl.inventory.reference import Reference
+from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bpfctl.attach.lwt import Encap
@@ -51,7 +51,7 @@ def attach_route(
     or ``change``, as in ip(8).
 
     ``tunnels``: one for each of ``request.legs``, None for a leg without.  All or nothing, ``session``,
-    ``warn`` and ``before`` as in :func:`bpfctl.api.attach_xdp`.
+    ``warn`` and ``before`` as in :func:`bpfctl.api.hooks.attach_xdp`.
     """
     from bpfctl.attach import route
     from bpfctl.loader import Transaction
