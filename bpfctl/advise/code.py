@@ -25,7 +25,8 @@ JUMP, LONG_JUMP, INDIRECT_JUMP = JMP, JMP32, 0x0D
 
 class MapDefinition(NamedTuple):
     """A map as programs see it; sizes in bytes.  ``data``: made for the variables of a data section;
-    ``placed``: in a map of maps, or the pattern of what goes there.
+    ``placed``: in a map of maps, or the pattern of what goes there; ``deferred``: values have a timer or the
+    like, which names the map that it is in.
     """
 
     token: MapToken
@@ -39,6 +40,7 @@ class MapDefinition(NamedTuple):
     pinned: bool = False
     data: bool = False
     placed: bool = False
+    deferred: bool = False
 
     @property
     def holds_maps(self) -> bool:

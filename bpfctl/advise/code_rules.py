@@ -21,13 +21,12 @@ from bpfctl.advise.findings import (
 )
 from bpfctl.advise.sites import ATOMIC, STORE, Access, MapCall, Uses
 from bpfctl.advise.state import CURRENT, HIT, LOOKED, MISS, Fact
-from bpfctl.advise.values import MapToken, inner
+from bpfctl.advise.values import MapToken, inner, is_inner
 from bpfctl.uapi import BPF_ANY, BPF_EXIST, MapType
 
 HASHES = frozenset({MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
 ARRAYS = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
-_SEARCHED = HASHES | {MapType.LPM_TRIE, MapType.HASH_OF_MAPS}
 _UPDATED_IN_PLACE = HASHES | ARRAYS
 _VERBS = {effects.LOOKUP: "lookup", effects.UPDATE: "update", effects.DELETE: "delete"}
 
@@ -125,10 +124,13 @@ def same_key(program: Program) -> Iterator[Finding]:
             if fact.map is None or fact.map == call.map or Fact(MISS, fact.pc) in call.facts:
                 continue
             first, second = program.definition(fact.map), program.definition(call.map)
-            if first and second and first.key_size == second.key_size and _searched(first, second):
+            if first and second and _could_be_one(first, second):
                 pairs.setdefault((first.token, second.token), []).append(call.pc)
                 break
     for (before, after), pcs in pairs.items():
+        change = "both values then come and go together, and share one size and eviction"
+        if program.code.maps[after].type == MapType.LPM_TRIE:
+            change += "; each prefix needs what the other map has for it"
         yield program.finding(
             "A2",
             WARN,
@@ -136,7 +138,7 @@ def same_key(program: Program) -> Iterator[Finding]:
             after,
             f"the key was looked up in {program.name(before)} already: one map with both values "
             "would be searched once",
-            "both values then come and go together, and share one size and eviction",
+            change,
         )
 
 
@@ -241,7 +243,7 @@ def only_element(program: Program) -> Iterator[Finding]:
     pcs: dict[MapToken, list[int]] = {}
     for call in _lookups(program):
         definition = program.definition(call.map)
-        if definition and definition.type == MapType.ARRAY and definition.max_entries == 1 and call.key == 0:
+        if definition and _could_be_variable(definition) and call.key == 0:
             pcs.setdefault(definition.token, []).append(call.pc)
     for token, where in pcs.items():
         yield program.finding(
@@ -258,8 +260,23 @@ def _lookups(program: Program) -> Iterator[MapCall]:
     return (call for call in program.uses.calls if call.helper == effects.LOOKUP and call.map is not None)
 
 
-def _searched(*definitions: MapDefinition) -> bool:
-    return all(definition.type in _SEARCHED for definition in definitions)
+def _could_be_one(first: MapDefinition, second: MapDefinition) -> bool:
+    """Whether one map could hold both values: not where one is found through another map."""
+    types = {first.type, second.type}
+    return (
+        not is_inner(second.token)
+        and first.key_size == second.key_size
+        and (types <= HASHES - PER_CPU or types <= HASHES & PER_CPU or types == {MapType.LPM_TRIE})
+    )
+
+
+def _could_be_variable(definition: MapDefinition) -> bool:
+    """One element for this object only; a timer or work queue has to name a map of its own."""
+    return (
+        definition.type == MapType.ARRAY
+        and definition.max_entries == 1
+        and not (is_inner(definition.token) or definition.placed or definition.pinned or definition.deferred)
+    )
 
 
 def _races(access: Access) -> bool:

@@ -12,9 +12,10 @@ from bpfctl.advise.machine import Machine
 from bpfctl.advise.sites import ATOMIC, STORE
 from bpfctl.advise.subject import Subject
 from bpfctl.advise.values import MapToken, is_inner
-from bpfctl.uapi import MapFlag, MapType, ProgramType
+from bpfctl.uapi import BPF_EXIST, BPF_NOEXIST, MapFlag, MapType, ProgramType
 
 _LARGE_SHARE = 0.05  # of the machine's memory
+_SMALLEST_SHARE = 128  # entries for each CPU, what the common list hands out at once (bpf_lru_list.c)
 _SHORT_KEY = 16  # bytes: below, padding gains nothing
 _LRU = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
 _USED_BY_OTHERS = (
@@ -24,6 +25,7 @@ _USED_BY_OTHERS = (
     MapType.SOCKMAP,
     MapType.SOCKHASH,
 )
+_FILLED_BY_LOADERS = ("__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id")  # which need them to attach anything
 _STATE = HASHES | {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.LPM_TRIE}
 # Those that the commands of this program replace by a new load.
 _REPLACED = (ProgramType.XDP, ProgramType.SCHED_CLS, ProgramType.SCHED_ACT)
@@ -51,6 +53,7 @@ class _Usage:
         self.written: set[MapToken] = set()
         self.replaced: set[MapToken] = set()
         self.keys: dict[MapToken, set[int | None]] = {}
+        self.absent: set[MapToken] = set()  # whether an element is there means something
         self.referred: set[MapToken] = set()
         self.any_map = False
         for code, uses in zip(subject.codes, subject.uses, strict=True):
@@ -61,6 +64,10 @@ class _Usage:
                 for token in call.maps:
                     if call.helper in effects.KEYED:
                         self.keys.setdefault(token, set()).add(call.key)
+                    if call.helper == effects.DELETE or (
+                        call.helper == effects.UPDATE and call.flags in (BPF_NOEXIST, BPF_EXIST, None)
+                    ):
+                        self.absent.add(token)
                     if call.helper == effects.UPDATE:
                         self.updated.setdefault(token, []).append((code.name, call.pc))
                         self.written.add(token)
@@ -103,7 +110,8 @@ def _of_updates(
     if definition.token not in usage.updated:
         return
     flags = MapFlag(definition.flags)
-    if definition.type in _LRU and not flags & MapFlag.NO_COMMON_LRU and machine.cpus > 1:
+    shared = definition.type in _LRU and not flags & MapFlag.NO_COMMON_LRU and machine.cpus > 1
+    if shared and definition.max_entries >= machine.cpus * _SMALLEST_SHARE:
         found = _finding(
             subject,
             definition,
@@ -133,7 +141,8 @@ def _of_keys(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
         return
     keys = usage.keys.get(definition.token, set())
     known = {key for key in keys if key is not None}
-    if keys and keys == known and subject.complete and not usage.any_map and not subject.live:
+    others = definition.placed or definition.pinned or usage.any_map or subject.live
+    if keys and keys == known and subject.complete and not others and definition.token not in usage.absent:
         numbers = ", ".join(map(hex, sorted(known)[:4])) + (", ..." if len(known) > 4 else "")
         yield _finding(
             subject,
@@ -205,7 +214,8 @@ def _of_life(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
     if subject.live:
         return
     token = definition.token
-    if not subject.skipped and token not in usage.referred and not _used_otherwise(definition):
+    unused = subject.codes and not subject.skipped and token not in usage.referred
+    if unused and not _used_otherwise(definition):
         yield _finding(
             subject,
             definition,
@@ -231,5 +241,10 @@ def _of_life(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
 
 
 def _used_otherwise(definition: MapDefinition) -> bool:
-    """Maps that user space, tail calls, attached programs or the kernel use by themselves."""
-    return definition.placed or definition.type in _USED_BY_OTHERS
+    """Maps that user space, other objects, tail calls, attached programs or the kernel use by themselves."""
+    return (
+        definition.placed
+        or definition.pinned
+        or definition.type in _USED_BY_OTHERS
+        or definition.name in _FILLED_BY_LOADERS
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from struct import Struct
 
 from bpfctl.advise.code import KERNEL_FUNCTION, Code, MapDefinition, MapLoad, SourceLine
 from bpfctl.advise.subject import Subject
 from bpfctl.advise.values import MapToken, inner
-from bpfctl.errors import BpfctlError, UnsupportedObjectError, printable
+from bpfctl.btf.kinds import Kind
+from bpfctl.btf.types import Btf
+from bpfctl.errors import BpfctlError, BtfError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT, decode
 from bpfctl.objfile import link_program, read_object
 from bpfctl.objfile.spec import LinkedProgram, MapOrigin, MapSpec, ObjectSpec, ProgramSpec
@@ -17,6 +20,8 @@ from bpfctl.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_DEFERRED = ("bpf_timer", "bpf_wq", "bpf_task_work")
+_MOST_TYPES = 200  # in one value
 _LINE = Struct("<4I")
 _COLUMN_BITS = 10
 _MAP_ITERATORS = ("iter/bpf_map_elem", "iter/bpf_sk_storage_map", "iter/sockmap")
@@ -59,7 +64,8 @@ def _definitions(obj: ObjectSpec) -> dict[MapToken, MapDefinition]:
         placed |= obj.maps.keys()  # such a program is attached to a map
     placed |= {spec.inner.name for spec in obj.maps.values() if spec.inner is not None}
     for name, spec in obj.maps.items():
-        found[name] = _definition(name, spec)._replace(placed=name in placed)
+        deferred = obj.btf is not None and is_deferred(obj.btf, spec.value_type_id)
+        found[name] = _definition(name, spec)._replace(placed=name in placed, deferred=deferred)
         if spec.inner is not None:
             found[inner(name)] = _definition(str(inner(name)), spec.inner)
     return found
@@ -78,6 +84,25 @@ def _definition(name: str, spec: MapSpec) -> MapDefinition:
         pinned=bool(spec.pinning),
         data=spec.origin in (MapOrigin.DATA, MapOrigin.STRUCT_OPS),
     )
+
+
+def is_deferred(btf: Btf, value: int) -> bool:
+    """Whether a value of this type has a timer or the like in it."""
+    left, seen = [value], {0}
+    with suppress(BtfError):
+        while left and len(seen) < _MOST_TYPES:
+            type_id = btf.skip_modifiers(left.pop())
+            if type_id in seen:
+                continue
+            seen.add(type_id)
+            kind = btf.kind(type_id)
+            if kind is Kind.ARRAY:
+                left.append(btf.array(type_id).element_id)
+            elif kind in (Kind.STRUCT, Kind.UNION):
+                if btf.name(type_id) in _DEFERRED:
+                    return True
+                left += [member.type_id for member in btf.members(type_id)]
+    return False
 
 
 def _code(obj: ObjectSpec, program: ProgramSpec, maps: dict[MapToken, MapDefinition]) -> Code:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SIZES = (4, 2, 1, 8)  # by bits 3 and 4 of the opcode
 _SIGN_EXTENDED = 0x80  # mode of a load
-_ATOMIC_MODE, _FETCH, _EXCHANGE = 0xC0, 0x01, 0xF1
+_ATOMIC_MODE, _ATOMIC_ADD, _FETCH, _EXCHANGE = 0xC0, 0x00, 0x01, 0xF1
 _LOAD_ACQUIRE, _STORE_RELEASE = 0x100, 0x110
 _REGISTER = 0x08
 _ADD, _SUB, _NEG, _MOV, _END = 0x0, 0x1, 0x8, 0xB, 0xD
@@ -152,7 +152,8 @@ class Transfer:
         offset = None if base.offset is None else base.offset + slot.off
         loaded = value.loaded if isinstance(value, Scalar) else None
         modifies = not atomic and loaded is not None and base.maps == {loaded[0]} and offset == loaded[1]
-        kind = ATOMIC if atomic and slot.imm & 0xFE == 0 else STORE
+        # What asks for the old value hands out numbers, which no CPU can do for itself.
+        kind = ATOMIC if atomic and slot.imm == _ATOMIC_ADD else STORE
         self._note(Access(pc, kind, base.maps, offset, modifies, base.own), state)
 
     def _note(self, access: Access, state: State) -> None:

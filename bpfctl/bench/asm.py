@@ -48,9 +48,12 @@ class Code:
         """The number ``imm`` to ``size`` bytes at ``dst + offset``."""
         self._slots.append(Instruction(ST | _MEM | _SIZES[size], dst, 0, offset, imm))
 
-    def atomic_add(self, size: int, dst: int, offset: int, src: int) -> None:
-        """``src`` added to ``size`` (4 or 8) bytes at ``dst + offset``, for all CPUs to see."""
-        self._slots.append(Instruction(STX | _ATOMIC | _SIZES[size], dst, src, offset, 0))
+    def atomic_add(self, size: int, dst: int, offset: int, src: int, *, fetch: int = 0) -> None:
+        """``src`` added to ``size`` (4 or 8) bytes at ``dst + offset``, for all CPUs to see.
+
+        ``fetch`` 1: ``src`` then has what was there before.
+        """
+        self._slots.append(Instruction(STX | _ATOMIC | _SIZES[size], dst, src, offset, fetch))
 
     def imm64(self, dst: int, value: int) -> None:
         """``dst = value``, any 64 bits."""

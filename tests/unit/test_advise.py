@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from btf_builder import BtfBuilder
 
 from bpfctl.advise import interpret as interpreter
 from bpfctl.advise import live_rules, sarif
@@ -16,16 +17,26 @@ from bpfctl.advise.findings import Advice, Finding
 from bpfctl.advise.interpret import interpret
 from bpfctl.advise.live_rules import Sample
 from bpfctl.advise.machine import Machine
-from bpfctl.advise.objects import read_subject
+from bpfctl.advise.objects import is_deferred, read_subject
 from bpfctl.advise.subject import Subject
-from bpfctl.advise.values import ANYTHING, UNKNOWN, Constant, MapPointer, StackPointer, ValuePointer, join
+from bpfctl.advise.values import (
+    ANYTHING,
+    UNKNOWN,
+    Constant,
+    MapPointer,
+    StackPointer,
+    ValuePointer,
+    inner,
+    join,
+)
 from bpfctl.bench.asm import FP
 from bpfctl.bench.asm import Code as Asm
 from bpfctl.bench.compare import OldReport
 from bpfctl.bench.figures import Interval
+from bpfctl.btf.kinds import Kind
 from bpfctl.errors import UnsupportedObjectError
 from bpfctl.insn import LD_IMM64, Instruction, decode
-from bpfctl.uapi import BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, MapFlag, MapType, ProgramType
+from bpfctl.uapi import BPF_NOEXIST, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, MapFlag, MapType, ProgramType
 
 TESTDATA = Path(__file__).parents[2] / "testdata"
 MACHINE = Machine(memory=16 << 30, cpus=2, nodes=1, l2=2 << 20)
@@ -200,6 +211,48 @@ def test_arrays_and_other_key_sizes_are_no_second_lookup() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "could_be_one"),
+    [
+        (MapType.HASH, MapType.LRU_HASH, True),
+        (MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH, True),
+        (MapType.LPM_TRIE, MapType.LPM_TRIE, True),
+        (MapType.HASH, MapType.PERCPU_HASH, False),
+        (MapType.HASH, MapType.LPM_TRIE, False),
+        (MapType.HASH_OF_MAPS, MapType.HASH, False),
+    ],
+)
+def test_only_maps_that_one_could_replace_share_a_lookup(
+    first: MapType, second: MapType, could_be_one: bool
+) -> None:
+    def body(asm: Asm) -> None:
+        key(asm)
+        looked_up(asm, HASH)
+        call(asm, LOOKUP, OTHER)
+
+    made = found(body, one=definition(HASH, type=first), other=definition(OTHER, type=second))
+    assert ("A2" in made) is could_be_one
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_a_map_found_by_the_key_is_another_search(through: bool) -> None:
+    """In a map of maps: which inner map is asked depends on the key."""
+
+    def body(asm: Asm) -> None:
+        key(asm)
+        looked_up(asm, HASH)
+        if through:
+            asm.alu("mov", 1, 0)
+        else:
+            asm.map_fd(1, OTHER)
+        asm.alu("mov", 2, FP)
+        asm.alu_imm("add", 2, -4)
+        asm.call(LOOKUP)
+
+    outer = definition(HASH, type=MapType.HASH_OF_MAPS if through else MapType.HASH)
+    assert ("A2" in found(body, outer=outer, inner=definition(inner(HASH)))) is not through
+
+
+@pytest.mark.parametrize(
     ("between", "again"),
     [
         (lambda asm: None, True),
@@ -284,13 +337,18 @@ def test_update_helper_after_a_miss_or_of_another_key_is_right() -> None:
 # --- values in place -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("token", "shared"), [(HASH, True), (ARRAY, True), (PERCPU, False)])
-def test_atomic_counter(token: int, shared: bool) -> None:
+@pytest.mark.parametrize(
+    ("token", "fetch", "shared"),
+    [(HASH, 0, True), (ARRAY, 0, True), (PERCPU, 0, False), (HASH, 1, False)],
+)
+def test_atomic_counter(token: int, fetch: int, shared: bool) -> None:
+    """One that is asked for its old value hands out numbers."""
+
     def body(asm: Asm) -> None:
         key(asm)
         looked_up(asm, token)
         asm.alu_imm("mov", 1, 1)
-        asm.atomic_add(8, 0, 0, 1)
+        asm.atomic_add(8, 0, 0, 1, fetch=fetch)
 
     assert ("A7" in found(body)) is shared
 
@@ -336,13 +394,32 @@ def test_storing_what_was_loaded_elsewhere_is_no_modification() -> None:
     assert "A8" not in found(body)
 
 
-@pytest.mark.parametrize(("entries", "only"), [(1, True), (2, False)])
-def test_array_of_one_element(entries: int, only: bool) -> None:
+@pytest.mark.parametrize(
+    ("changes", "only"),
+    [
+        ({"max_entries": 1}, True),
+        ({"max_entries": 2}, False),
+        ({"max_entries": 1, "pinned": True}, False),
+        ({"max_entries": 1, "placed": True}, False),
+        ({"max_entries": 1, "deferred": True}, False),
+    ],
+)
+def test_array_of_one_element(changes: dict[str, object], only: bool) -> None:
     def body(asm: Asm) -> None:
         asm.store_imm(4, FP, -4, 0)
         call(asm, LOOKUP, ARRAY)
 
-    assert ("A19" in found(body, array=definition(ARRAY, max_entries=entries))) is only
+    assert ("A19" in found(body, array=definition(ARRAY, **changes))) is only
+
+
+@pytest.mark.parametrize(("name", "deferred"), [("bpf_timer", True), ("my_timer", False)])
+def test_values_with_a_timer(name: str, deferred: bool) -> None:
+    b = BtfBuilder()
+    timer = b.struct(name, 16, [("a", b.int("u64", 8), 0)])
+    several = b.array(b.add(Kind.TYPEDEF, "timer_t", timer), 2)
+    value = b.struct("value", 40, [("itself", b.ptr(b.next_id + 1), 0), ("timers", several, 64)])
+    assert is_deferred(b.btf("test.o"), value) is deferred
+    assert not is_deferred(b.btf("test.o"), 99)
 
 
 def test_pedantic_rules_are_off_by_default() -> None:
@@ -350,7 +427,7 @@ def test_pedantic_rules_are_off_by_default() -> None:
         asm.store_imm(4, FP, -4, 0)
         call(asm, LOOKUP, ARRAY)
 
-    made = subject(program(body), maps={ARRAY: definition(ARRAY, max_entries=1, pinned=True)})
+    made = subject(program(body), maps={ARRAY: definition(ARRAY, max_entries=1)})
     assert advise(made, MACHINE).findings == ()
 
 
@@ -365,20 +442,37 @@ def test_common_lru_list() -> None:
     assert "1/2 of max_entries" in found(body)["A9"].change
     assert found(body)["A9"].instruction is not None
     assert "A9" not in found(body, lru=definition(LRU, flags=MapFlag.NO_COMMON_LRU))
+    assert "A9" in found(body, lru=definition(LRU, max_entries=256))
+    assert "A9" not in found(body, lru=definition(LRU, max_entries=255))  # no share worth having
     made = subject(program(body))
     assert "A9" not in {f.rule for f in advise(made, MACHINE._replace(cpus=1)).findings}
     assert "A9" not in found(lambda asm: (key(asm), call(asm, LOOKUP, LRU))[1])  # type: ignore[func-returns-value]
 
 
-def test_constant_keys() -> None:
+@pytest.mark.parametrize(
+    ("more", "changes", "constant"),
+    [
+        (lambda asm: None, {}, True),
+        (lambda asm: call(asm, UPDATE, HASH), {}, True),
+        (lambda asm: (key(asm), call(asm, LOOKUP, HASH)), {}, False),
+        (lambda asm: call(asm, DELETE, HASH), {}, False),  # that it is absent means something
+        (lambda asm: call(asm, UPDATE, HASH, flags=BPF_NOEXIST), {}, False),
+        (lambda asm: None, {"pinned": True}, False),  # other objects may use other keys
+        (lambda asm: None, {"placed": True}, False),
+    ],
+)
+def test_constant_keys(more: Callable[[Asm], object], changes: dict[str, object], constant: bool) -> None:
     def body(asm: Asm) -> None:
         asm.store_imm(4, FP, -4, 5)
         call(asm, LOOKUP, HASH)
         asm.store_imm(1, FP, -4, 6)
         call(asm, LOOKUP, HASH)
+        more(asm)
 
-    assert "(0x5, 0x6)" in found(body)["A11"].message
-    assert "A11" not in found(lambda asm: (body(asm), key(asm), call(asm, LOOKUP, HASH))[2])  # type: ignore[func-returns-value]
+    rules = found(body, made=definition(HASH, **changes))
+    assert ("A11" in rules) is constant
+    if constant:
+        assert "(0x5, 0x6)" in rules["A11"].message
 
 
 def test_allocation_in_the_path_of_packets() -> None:
@@ -420,14 +514,26 @@ def test_numa_nodes() -> None:
     assert "A16" not in {f.rule for f in advise(subject(program(body)), MACHINE).findings}
 
 
-def test_map_that_nobody_uses() -> None:
+@pytest.mark.parametrize(
+    ("changes", "unused"),
+    [
+        ({}, True),
+        ({"placed": True}, False),
+        ({"pinned": True}, False),
+        ({"type": MapType.SOCKMAP}, False),
+        ({"name": "__bpf_usdt_specs"}, False),
+    ],
+)
+def test_map_that_nobody_uses(changes: dict[str, object], unused: bool) -> None:
     made = subject(program(lambda asm: None))
-    made.maps[HASH] = MAPS[HASH]
-    assert [f.rule for f in advise(made, MACHINE).findings] == ["A18"]
-    for changes in ({"placed": True}, {"type": MapType.SOCKMAP}):
-        made = subject(program(lambda asm: None))
-        made.maps[HASH] = MAPS[HASH]._replace(**changes)
-        assert advise(made, MACHINE).findings == ()
+    made.maps[HASH] = definition(HASH, **changes)
+    assert [f.rule for f in advise(made, MACHINE).findings] == ["A18"] * unused
+
+
+def test_an_object_without_programs_has_its_maps_for_others() -> None:
+    made = subject()
+    made.maps[HASH] = definition(HASH)
+    assert advise(made, MACHINE).findings == ()
 
 
 def test_a_program_left_out_silences_what_says_never() -> None:
@@ -435,9 +541,9 @@ def test_a_program_left_out_silences_what_says_never() -> None:
         asm.store_imm(4, FP, -4, 5)
         call(asm, LOOKUP, HASH)
 
-    made = subject(program(body))
+    made = subject(program(body), maps={HASH: definition(HASH)})
     made.skipped.append("program other: cannot be linked")
-    made.maps[OTHER] = MAPS[OTHER]
+    made.maps[OTHER] = definition(OTHER)
     advice = advise(made, MACHINE)
     assert not {"A11", "A18"} & {finding.rule for finding in advice.findings}
     assert advice.unfinished == ("program other: cannot be linked",)
@@ -640,10 +746,11 @@ def _paths(asm: Asm) -> None:
 def test_a_program_beyond_a_limit_is_reported_and_not_judged(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: float, reason: str
 ) -> None:
-    assert "A11" in {f.rule for f in advise(subject(program(_paths)), MACHINE).findings}
+    maps = {HASH: definition(HASH)}
+    assert "A11" in {f.rule for f in advise(subject(program(_paths), maps=maps), MACHINE).findings}
     monkeypatch.setattr(interpreter, limit, value)
     monkeypatch.setattr("bpfctl.advise.subject.MOST_SECONDS", interpreter.MOST_SECONDS)
-    advice = advise(subject(program(_paths)), MACHINE)
+    advice = advise(subject(program(_paths), maps=maps), MACHINE)
     assert advice.unfinished == (f"program made: {reason}",)
     assert advice.findings == ()
 
