@@ -23,10 +23,18 @@ UNKNOWN_HELPER, KERNEL_FUNCTION = -1, -2
 JUMP, LONG_JUMP, INDIRECT_JUMP = JMP, JMP32, 0x0D
 
 
+class Device(NamedTuple):
+    """A network device by name, and its NUMA node."""
+
+    name: str
+    node: int
+
+
 class MapDefinition(NamedTuple):
     """A map as programs see it; sizes in bytes.  ``data``: made for the variables of a data section;
     ``placed``: in a map of maps, or the pattern of what goes there; ``deferred``: values have a timer or the
-    like, which names the map that it is in.
+    like, which names the map that it is in; ``counted``: bytes of a live map that the kernel counts now;
+    ``devices``: that programs which use it are attached to.
     """
 
     token: MapToken
@@ -41,6 +49,8 @@ class MapDefinition(NamedTuple):
     data: bool = False
     placed: bool = False
     deferred: bool = False
+    counted: int = 0
+    devices: tuple[Device, ...] = ()
 
     @property
     def holds_maps(self) -> bool:

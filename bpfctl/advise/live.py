@@ -6,11 +6,11 @@ it knew the map; which function is called is told by the kernel's symbols.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from bpfctl.advise import effects
-from bpfctl.advise.code import UNKNOWN_HELPER, Code, MapDefinition, SourceLine, map_loads
+from bpfctl.advise.code import UNKNOWN_HELPER, Code, Device, MapDefinition, SourceLine, map_loads
 from bpfctl.advise.subject import Subject
 from bpfctl.advise.values import MapToken
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, printable
@@ -43,9 +43,12 @@ _HIDDEN = "the kernel does not show its instructions"
 _NO_SYMBOLS = "the kernel hides its symbols, and so what is called"
 
 
-def read_live(reference: Reference | None) -> Subject:
-    """The program that ``reference`` names, or every one that is loaded.  Raises as ``open_program``."""
-    reader = _Reader()
+def read_live(reference: Reference | None, attached: Mapping[int, Sequence[Device]] | None = None) -> Subject:
+    """The program that ``reference`` names, or every one that is loaded.  Raises as ``open_program``.
+
+    ``attached``: devices by the id of the program, where it matters on which NUMA node they are.
+    """
+    reader = _Reader(attached or {})
     if reference is not None:
         with open_program(reference) as fd:
             reader.add(_facts(fd.number))
@@ -68,7 +71,8 @@ def _facts(fd: int) -> info.ProgInfo:
 class _Reader:
     """Programs and maps as they are found; maps that programs share are read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, attached: Mapping[int, Sequence[Device]]) -> None:
+        self._attached = attached
         self.codes: list[Code] = []
         self.maps: dict[MapToken, MapDefinition] = {}
         self.skipped: list[str] = []
@@ -86,6 +90,10 @@ class _Reader:
         for number in facts.map_ids:
             if number not in self.maps:
                 self._add_map(number)
+            if number in self.maps:
+                known = self.maps[number]
+                devices = dict.fromkeys((*known.devices, *self._attached.get(facts.id, ())))
+                self.maps[number] = known._replace(devices=tuple(devices))
         slots = decode(dump.code.xlated)
         helpers, generic = self._helpers(slots)
         self.codes.append(
@@ -107,6 +115,7 @@ class _Reader:
         try:
             with open_id(MAP, number) as fd:
                 facts = info.map_info(fd.number)
+                counted = int(info.fdinfo(fd.number).get("memlock", 0))
         except (BpfctlError, OSError):
             return
         self.maps[number] = MapDefinition(
@@ -119,6 +128,7 @@ class _Reader:
             flags=facts.map_flags,
             numa_node=0 if facts.map_flags & MapFlag.NUMA_NODE else None,
             data="." in facts.name,
+            counted=counted,
         )
 
     def _helpers(self, slots: list[Instruction]) -> tuple[dict[int, int], list[int]]:

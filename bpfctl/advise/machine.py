@@ -10,17 +10,32 @@ _USUAL_L2 = 1 << 20
 
 
 class Machine(NamedTuple):
-    """Bytes of memory, 0 where it is not known; possible CPUs; NUMA nodes; bytes of CPU 0's L2 cache."""
+    """Bytes of memory, 0 where it is not known; possible CPUs; NUMA nodes; bytes of CPU 0's L2 cache.
+
+    ``memlock``: bytes that RLIMIT_MEMLOCK leaves to maps, None where nothing limits them.
+    """
 
     memory: int
     cpus: int
     nodes: int
     l2: int = _USUAL_L2
+    memlock: int | None = None
 
 
 def this_machine() -> Machine:
     """The one that runs this."""
-    return Machine(_memory(), possible_cpus(), _nodes(), _l2())
+    return Machine(_memory(), possible_cpus(), _nodes(), _l2(), _memlock())
+
+
+def _memlock() -> int | None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    from bpfctl.kernel import probe
+
+    return limit if probe.MEMCG_ACCOUNTING.missing() else None
 
 
 def _memory() -> int:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from bpfctl.advise import effects
 from bpfctl.advise.code import MapDefinition
 from bpfctl.advise.code_rules import HASHES, PER_CPU
-from bpfctl.advise.findings import HINT, INFO, LIKELY, PROVED_IN_OBJECT, PROVED_IN_PROGRAM, WARN, Finding
+from bpfctl.advise.findings import (
+    HINT,
+    INFO,
+    LIKELY,
+    LIVE_SAMPLE,
+    PROVED_IN_OBJECT,
+    PROVED_IN_PROGRAM,
+    WARN,
+    Finding,
+)
 from bpfctl.advise.machine import Machine
 from bpfctl.advise.sites import ATOMIC, STORE
 from bpfctl.advise.subject import Subject
@@ -42,6 +51,7 @@ def findings(subject: Subject, machine: Machine) -> Iterator[Finding]:
         yield from _of_keys(subject, usage, definition)
         yield from _of_shape(definition, machine)
         yield from _of_life(subject, usage, definition)
+    yield from _of_limit(subject, machine)
 
 
 class _Usage:
@@ -168,27 +178,61 @@ def _of_keys(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
 def _of_shape(definition: MapDefinition, machine: Machine) -> Iterator[Finding]:
     """A14 and A16: memory and where it is."""
     size = memory_of(definition, machine.cpus)
-    if machine.memory and size > machine.memory * _LARGE_SHARE:
+    if machine.memory and max(size, definition.counted) > machine.memory * _LARGE_SHARE:
+        share = max(size, definition.counted) / machine.memory
+        now = f"; {definition.counted >> 20} MiB now, as the kernel counts" if definition.counted else ""
         yield Finding(
             "A14",
             WARN,
             LIKELY,
             None,
             definition.name,
-            f"takes about {size >> 20} MiB when full on this machine ({machine.cpus} possible CPUs), "
-            f"{size / machine.memory:.0%} of its memory",
+            f"takes about {size >> 20} MiB when full on this machine ({machine.cpus} possible CPUs){now}: "
+            f"{share:.0%} of its memory",
             "fewer entries: insertions fail earlier, or LRU maps evict more",
         )
-    if machine.nodes > 1 and definition.type in _STATE and definition.numa_node is None:
+    if machine.nodes > 1 and _takes_node(definition) and definition.numa_node is None:
+        yield _of_nodes(definition, machine)
+
+
+def _takes_node(definition: MapDefinition) -> bool:
+    """What belongs to one CPU is on its node already, and the kernel refuses the flag."""
+    own = definition.type in PER_CPU or definition.flags & MapFlag.NO_COMMON_LRU
+    return definition.type in _STATE and not own
+
+
+def _of_nodes(definition: MapDefinition, machine: Machine) -> Finding:
+    """A16; the kernel tells whether a loaded map has a node, and not which."""
+    listed = ", ".join(f"{device.name} on node {device.node}" for device in definition.devices)
+    nodes = {device.node for device in definition.devices}
+    confidence, change = LIVE_SAMPLE, "nothing, as long as the programs stay with the device"
+    if not nodes:
+        confidence, change = LIKELY, "nothing"
+        message = (
+            f"this machine has {machine.nodes} NUMA nodes and the map is bound to none: BPF_F_NUMA_NODE can "
+            "put it next to the device"
+        )
+    elif len(nodes) == 1:
+        message = f"the map is bound to no NUMA node, and used for {listed}: BPF_F_NUMA_NODE can put it there"
+    else:
+        message = f"one map for devices of several NUMA nodes ({listed}): a map for each is near to all"
+        change = "each map then has a part of the entries"
+    return Finding("A16", HINT, confidence, None, definition.name, message, change)
+
+
+def _of_limit(subject: Subject, machine: Machine) -> Iterator[Finding]:
+    """A14 of an object, where maps are counted against a limit of the process that makes them."""
+    size = sum(memory_of(definition, machine.cpus) for definition in subject.maps.values())
+    if machine.memlock is not None and size > machine.memlock and not subject.live:
         yield Finding(
-            "A16",
-            HINT,
+            "A14",
+            INFO,
             LIKELY,
             None,
-            definition.name,
-            f"this machine has {machine.nodes} NUMA nodes and the map is bound to none: "
-            "BPF_F_NUMA_NODE can put it next to the device",
-            "nothing",
+            None,
+            f"the maps take about {size >> 10} KiB, which this kernel counts against RLIMIT_MEMLOCK, "
+            f"{machine.memlock >> 10} KiB here: whoever loads them must raise it",
+            "nothing; bpfctl raises it where CAP_SYS_RESOURCE allows it",
         )
 
 

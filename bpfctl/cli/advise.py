@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bpfctl.advise.advice import advise as advise_about
 from bpfctl.advise.findings import WARN, Advice, Finding, Saving
-from bpfctl.advise.machine import this_machine
+from bpfctl.advise.machine import Machine, this_machine
 from bpfctl.advise.subject import Subject
 from bpfctl.bench.saved import latest
 from bpfctl.cli.app import App
@@ -24,8 +24,10 @@ _USAGE = (
     "       [ format { text | json | sarif } ] [ strict ] [ bench FILE ] [ pedantic ] [ maps-abi ABI ]"
 )
 _NO_FIGURE = "not measured: run bpfctl bench maps"
-# Rules whose gain `bench maps` has an operation for; of the others nothing is said.
+_NO_OPERATION = "not measured: bench maps has no operation for it"
+# Rules whose gain `bench maps` has an operation for, and those whose gain is not time.
 _MEASURED = ("A2", "A3", "A4", "A5", "A7", "A9", "A10", "A11", "A15", "A19")
+_NOT_OF_TIME = ("A14", "A17", "A18")
 
 
 @words_command("advise", _USAGE, KEYWORDS)
@@ -56,18 +58,21 @@ def _report(path: str) -> OldReport:
 
 def _advice(command: AdviseCommand) -> Advice:
     report = latest() if command.bench is None else _report(command.bench)
-    return advise_about(_subject(command), this_machine(), report, pedantic=command.pedantic)
+    machine = this_machine()
+    return advise_about(_subject(command, machine), machine, report, pedantic=command.pedantic)
 
 
-def _subject(command: AdviseCommand) -> Subject:
+def _subject(command: AdviseCommand, machine: Machine) -> Subject:
     if isinstance(command.subject, str):
         from bpfctl.advise.objects import read_subject
 
         return read_subject(command.subject, maps_abi=command.maps_abi)
+    from bpfctl.advise.devices import attached
     from bpfctl.advise.live import read_live
     from bpfctl.api.sources import resolved
 
-    return read_live(None if command.subject is None else resolved(command.subject))
+    where = attached() if machine.nodes > 1 else {}
+    return read_live(None if command.subject is None else resolved(command.subject), where)
 
 
 def _show_sarif(app: App, advice: Advice) -> None:
@@ -103,8 +108,8 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield f"  changes: {finding.change}"
     if finding.saving is not None:
         yield f"  saves: {_saving(finding.saving)}"
-    elif finding.rule in _MEASURED:
-        yield f"  saves: {_NO_FIGURE}"
+    elif finding.rule not in _NOT_OF_TIME:
+        yield f"  saves: {_NO_FIGURE if finding.rule in _MEASURED else _NO_OPERATION}"
 
 
 def _place(finding: Finding) -> str:

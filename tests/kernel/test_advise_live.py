@@ -9,14 +9,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import netlab
 import pytest
 from fixture_types import Cli
 
+import bpfctl
+from bpfctl import EGRESS, FilterRequest
+from bpfctl.advise import devices
+from bpfctl.advise.advice import advise
+from bpfctl.advise.code import Device
+from bpfctl.advise.live import read_live
+from bpfctl.advise.machine import this_machine
 from bpfctl.bench.asm import FP
 from bpfctl.bench.asm import Code as Asm
-from bpfctl.kernel import bpf, info
+from bpfctl.inventory.reference import PROGRAM, Reference, open_id
+from bpfctl.kernel import bpf, info, rtnl_link
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
+from bpfctl.kernel.netlink import NetlinkSocket
 from bpfctl.uapi import MapFlag, MapType, ProgramType
 
 pytestmark = pytest.mark.kernel
@@ -168,3 +178,33 @@ def test_strict_and_a_report(run: Cli, kernel: ExitStack, tmp_path: Path) -> Non
     done = run("advise", "id", loaded(kernel, body), "strict", status=1)
     assert "A2 warn (proved in program)" in done.stdout
     assert "1 finding of level warn" in done.stderr
+
+
+def test_the_node_of_the_device_that_a_program_is_attached_to(
+    netns: netlab.Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Devices here have no node, so the files that tell it are made up."""
+    near = netns.a.device
+    node = tmp_path / near / "device" / "numa_node"
+    node.parent.mkdir(parents=True)
+    node.write_text("1\n")
+    monkeypatch.setattr(devices, "SYSFS", str(tmp_path))
+    with netlab.inside(netns.a.namespace), ExitStack() as stack:
+        table = made_map(stack, MapType.HASH)
+        number = loaded(stack, lookup(table))
+        with open_id(PROGRAM, number) as fd, NetlinkSocket() as netlink:
+            assert devices.attached() == {}
+            rtnl_link.set_xdp(netlink, rtnl_link.find_index(netlink, near), fd.number, 0)
+        request = FilterRequest(near, EGRESS, direct_action=True)
+        bpfctl.add_qdisc(near)
+        source = bpfctl.ObjectSource(TESTDATA / "mixed_maps.bpf.o", section="tc")
+        bpfctl.attach_filter(request, source)
+        found = devices.attached()
+        assert list(found.values()) == [[Device(near, 1)]] * 2  # the one at XDP, the one at egress
+        subject = read_live(Reference("id", str(number)), devices.attached())
+        machine = this_machine()._replace(nodes=2)
+        messages = [finding.message for finding in advise(subject, machine).findings if finding.rule == "A16"]
+        assert f"used for {near} on node 1" in messages[0]
+        node.write_text("-1\n")
+        assert devices.attached() == {}
+        assert subject.maps[info.map_info(table).id].counted > 64 * 8

@@ -12,7 +12,7 @@ from btf_builder import BtfBuilder
 from bpfctl.advise import interpret as interpreter
 from bpfctl.advise import live_rules, sarif
 from bpfctl.advise.advice import advise
-from bpfctl.advise.code import Code, MapDefinition, map_loads
+from bpfctl.advise.code import Code, Device, MapDefinition, map_loads
 from bpfctl.advise.findings import Advice, Finding
 from bpfctl.advise.interpret import interpret
 from bpfctl.advise.live_rules import Sample
@@ -504,14 +504,40 @@ def test_shape_and_life(changes: dict[str, object], rule: str, expected: bool) -
     assert (rule in found(body, made=definition(HASH, **changes))) is expected
 
 
-def test_numa_nodes() -> None:
+@pytest.mark.parametrize(
+    ("nodes", "changes", "says"),
+    [
+        (1, {}, None),
+        (2, {}, "bound to none"),
+        (2, {"numa_node": 0}, None),
+        (2, {"type": MapType.PERCPU_HASH}, None),  # the kernel refuses the flag
+        (2, {"type": MapType.LRU_HASH, "flags": MapFlag.NO_COMMON_LRU}, None),
+        (2, {"devices": (Device("eth1", 1),)}, "used for eth1 on node 1"),
+        (2, {"devices": (Device("eth0", 0), Device("eth1", 1))}, "a map for each"),
+    ],
+)
+def test_numa_nodes(nodes: int, changes: dict[str, object], says: str | None) -> None:
     def body(asm: Asm) -> None:
         key(asm)
         call(asm, LOOKUP, HASH)
 
-    made = subject(program(body))
-    assert "A16" in {f.rule for f in advise(made, MACHINE._replace(nodes=2)).findings}
-    assert "A16" not in {f.rule for f in advise(subject(program(body)), MACHINE).findings}
+    made = subject(program(body), maps={HASH: definition(HASH, pinned=True, **changes)})
+    messages = [f.message for f in advise(made, MACHINE._replace(nodes=nodes)).findings if f.rule == "A16"]
+    assert [says in message for message in messages] == [True] * (says is not None)  # type: ignore[operator]
+
+
+def test_memory() -> None:
+    def levels(memlock: int | None = None, *, live: bool = False, counted: int = 0) -> dict[str, str]:
+        made = subject(program(lambda asm: call(asm, DELETE, HASH)))
+        made.maps[HASH] = definition(HASH, pinned=True, counted=counted)  # some 88 KiB
+        made.live = live
+        advice = advise(made, MACHINE._replace(memlock=memlock))
+        return {f.level: f.message for f in advice.findings if f.rule == "A14"}
+
+    assert levels() == {}
+    assert "64 KiB here" in levels(64 << 10)["info"]
+    assert levels(1 << 20) == levels(64 << 10, live=True) == {}
+    assert "1024 MiB now, as the kernel counts: 6% of" in levels(live=True, counted=1 << 30)["warn"]
 
 
 @pytest.mark.parametrize(
