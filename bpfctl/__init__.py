@@ -39,7 +39,7 @@ Where a change goes:
   a hook                                  attach/, its messages in kernel/rtnl_*.py
   what show and dump know                 inventory/
   elements of maps                        inventory/ batch.py, typed.py, textforms.py; loader/restore.py
-  what happens in maps                    inventory/ watching.py, events.py; kernel/ ring_buffer.py ...
+  what happens in maps                    inventory/ watching.py, events.py, record_types.py; kernel/
   a benchmark                             bench/, generated programs that the kernel times
   a rule of advise                        advise/*_rules.py; what it may rely on: interpret.py, sites.py
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py

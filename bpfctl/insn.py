@@ -32,6 +32,8 @@ LD, LDX, ST, STX, ALU, JMP, JMP32, ALU64 = range(8)
 LD_IMM64 = 0x18
 CALL = 0x85
 EXIT = 0x95
+LONG_JUMP = 0x06  # its distance is in imm
+INDIRECT_JUMP = 0x0D
 
 BPF_PSEUDO_MAP_IDX = 5
 BPF_PSEUDO_MAP_IDX_VALUE = 6
@@ -112,8 +114,7 @@ _ATOMIC_FETCH = {0x01: "fetch_add", 0x41: "fetch_or", 0x51: "fetch_and", 0xA1: "
 _ATOMIC_CMPXCHG, _ATOMIC_LOAD_ACQUIRE, _ATOMIC_STORE_RELEASE = 0xF1, 0x100, 0x110
 
 _JUMP_SIGNS = ("jmp", "==", ">", ">=", "&", "!=", "s>", "s>=", "call", "exit", "<", "<=", "s<", "s<=")
-_JUMP, _LONG_JUMP = JMP, JMP32
-_INDIRECT_JUMP = 0x0D
+_JUMP = JMP
 _MAY_GOTO = 0xE5
 
 
@@ -224,9 +225,9 @@ def _jump(insn: Instruction) -> str:
         return "exit"
     if insn.code == _JUMP:
         return f"goto pc{insn.off:+d}"
-    if insn.code == _LONG_JUMP:
+    if insn.code == LONG_JUMP:
         return f"gotol pc{insn.imm:+d}"
-    if insn.code == _INDIRECT_JUMP:
+    if insn.code == INDIRECT_JUMP:
         return f"gotox r{insn.dst}"
     if insn.code == _MAY_GOTO and insn.src == 0:
         return f"may_goto pc{insn.off:+d}"

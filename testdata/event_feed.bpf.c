@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Each IPv4 packet is an event: one program sends it through a ring buffer, one through a perf event array.
+ * Two send what nobody can tell the type of: two types have its size, or its size is not in the code.
  */
 #include "bpfctl_test.h"
 
@@ -20,7 +21,19 @@ struct packet_event {
 	enum verdict verdict;
 };
 
-struct packet_event *keep_type; /* types that nothing global refers to do not get into the BTF */
+struct flow_mark {
+	__u32 flow;
+	__u32 mark;
+};
+
+struct flow_hash {
+	__u64 hash;
+};
+
+/* types that nothing global refers to do not get into the BTF */
+struct packet_event *keep_type;
+struct flow_mark *keep_mark;
+struct flow_hash *keep_hash;
 
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_RINGBUF);
@@ -60,6 +73,24 @@ SEC("xdp") int to_perf(struct xdp_md *ctx)
 
 	if (describe(ctx, &event))
 		bpf_perf_event_output(ctx, &perf_feed, CURRENT_CPU, &event, sizeof(event));
+	return XDP_PASS;
+}
+
+SEC("xdp") int to_either(struct xdp_md *ctx)
+{
+	struct flow_mark mark = { .flow = ctx->rx_queue_index, .mark = 1 };
+
+	bpf_ringbuf_output(&feed, &mark, sizeof(mark), 0);
+	return XDP_PASS;
+}
+
+SEC("xdp") int of_any_size(struct xdp_md *ctx)
+{
+	struct packet_event event;
+	__u64 length = packet_end(ctx) - packet_start(ctx);
+
+	if (describe(ctx, &event))
+		bpf_ringbuf_output(&feed, &event, length < sizeof(event) ? length : sizeof(event), 0);
 	return XDP_PASS;
 }
 

@@ -6,11 +6,8 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from bpfctl.btf.scalars import Codec
-from bpfctl.errors import BpfctlError, KernelError, NotFoundError, printable
+from bpfctl.errors import BpfctlError, KernelError
 from bpfctl.inventory.elements import OpenMap
-from bpfctl.inventory.listing import programs_by_map
-from bpfctl.inventory.reference import Reference
 from bpfctl.kernel import syscall
 from bpfctl.kernel.perf_buffer import PerfBuffer
 from bpfctl.kernel.privilege import permission_hint, possible_cpus
@@ -98,22 +95,3 @@ class Events:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-
-def event_codec(target: OpenMap, name: str) -> Codec:
-    """The codec of the type ``name`` of a program that uses ``target``.  Raises NotFoundError."""
-    from bpfctl.btf.values import value_codec
-    from bpfctl.errors import BtfError
-    from bpfctl.inventory.type_sources import named, of_program
-
-    bare = name.removeprefix("struct ").removeprefix("union ")
-    for number in programs_by_map().get(target.id, ()):
-        try:
-            btf = of_program(Reference("id", str(number))).btf
-            return value_codec(btf, named(btf, bare)[0])
-        except (NotFoundError, BtfError):
-            continue
-    raise NotFoundError(
-        f"no program that uses {target} has a type {printable(name)}",
-        hint="the compiler leaves out what nothing refers to: a variable of that type keeps it",
-    )

@@ -93,14 +93,39 @@ def test_events_by_type(
         assert event == {"event": {"source": SOURCE, "length": length, "verdict": verdicts[length]}}
 
 
-def test_events_without_a_type_are_bytes_and_end_in_time(run: Any, bpffs: Path, testdata: Path) -> None:
-    load = ("prog", "load", testdata / "event_feed.bpf.o", bpffs / "p", "program", "to_ring")
+BYTES = "c0 00 02 07 3c 00 00 00 00 00 00 00"
+# program, its map, what is shown of a packet of 60 bytes, and what standard error tells of it
+FOUND = [
+    ("to_ring", "feed", '"event":', "12 bytes: shown as packet_event, the only type of that size"),
+    ("to_perf", "perf_feed", '"event":', "12 bytes: shown as packet_event, the only type of that size"),
+    ("to_either", "feed", '"bytes":', "8 bytes: they may be flow_hash, flow_mark: `as TYPE` chooses"),
+    ("of_any_size", "feed", f'"bytes":"{BYTES}"', "no program tells their size; `as TYPE` names"),
+]
+
+
+@pytest.mark.parametrize(("program", "name", "shown", "told"), FOUND)
+def test_the_type_of_events_is_found_by_their_size(
+    run: Any, bpffs: Path, testdata: Path, program: str, name: str, shown: str, told: str
+) -> None:
+    load = ("prog", "load", testdata / "event_feed.bpf.o", bpffs / "p", "program", program)
+    run(*load, "pinmaps", bpffs / "maps", status=0)
+    words = ("-j", "map", "events", "pinned", bpffs / "maps" / name, "count", 1, "duration", 20)
+    with Fd(bpf.obj_get(str(bpffs / "p"))) as fd, running(*words) as process:
+        (line,) = lines_while(process, lambda: bpf.prog_test_run(fd.number, RunInput(packet(60))), 1)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert told in process.stderr.read().decode()
+    assert shown in line.decode()
+
+
+def test_events_end_in_time_and_mistakes(run: Any, bpffs: Path, testdata: Path) -> None:
+    load = ("prog", "load", testdata / "event_feed.bpf.o", bpffs / "p", "program", "of_any_size")
     run(*load, "pinmaps", bpffs / "maps", status=0)
     with Fd(bpf.obj_get(str(bpffs / "p"))) as fd:
         bpf.prog_test_run(fd.number, RunInput(packet(60), repeat=3))
     words = ("map", "events", "pinned", bpffs / "maps/feed")
     done = run(*words, "duration", "0.1", status=0)
-    assert done.stdout == "c0 00 02 07 3c 00 00 00 00 00 00 00\n" * 3
+    assert done.stdout == f"{BYTES}\n" * 3
     assert run(*words, "duration", "0.1", status=0).stdout == ""  # read is gone
     missing = run(*words, "as", "nothing", status=1)
     assert "has a type nothing" in missing.stderr
