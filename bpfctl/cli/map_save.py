@@ -11,11 +11,12 @@ from bpfctl.api.sources import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import maybe_reference, parse_reference
+from bpfctl.cli.grammar.spec import parse_abi
 from bpfctl.cli.grammar.tokens import Tokens
 from bpfctl.cli.map_load import opened
 from bpfctl.cli.map_words import MAP
 from bpfctl.cli.progress import Progress
-from bpfctl.errors import BpfctlError, printable
+from bpfctl.errors import BpfctlError, NotFoundError, printable
 from bpfctl.inventory import saving
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.savefile import SaveReader
@@ -30,17 +31,19 @@ if TYPE_CHECKING:
 
 @words_command(
     "save",
-    f"{{ {MAP[2:-2]} | prog PROGRAM | under DIRECTORY }} {{ FILE | - }}",
-    "id pinned name prog tag under",
+    f"{{ {MAP[2:-2]} | prog PROGRAM | under DIRECTORY |\n"
+    "    obj OBJECT [ pinmaps DIRECTORY ] [ maps-abi ABI ] } { FILE | - }",
+    "id pinned name prog tag under obj pinmaps maps-abi",
 )
 def save(app: App, words: list[str]) -> None:
     """Write a map, all maps that a program uses, or all that are pinned under DIRECTORY, to FILE.
 
-    With types, sizes and elements; FILE is there only when it is complete.
+    Of an object file those that are pinned where loading it pins them, or finds them.  With types, sizes and
+    elements; FILE is there only when it is complete.
     """
     tokens = Tokens(words)
     with ExitStack() as stack:
-        targets = _targets(tokens, stack)
+        targets = _targets(app, tokens, stack)
         path = tokens.value("FILE")
         tokens.end()
         targets = saving.with_inner_maps(targets, stack)
@@ -50,12 +53,39 @@ def save(app: App, words: list[str]) -> None:
     app.output.records(saved, _saved_text)
 
 
-def _targets(tokens: Tokens, stack: ExitStack) -> list[OpenMap]:
+def _targets(app: App, tokens: Tokens, stack: ExitStack) -> list[OpenMap]:
     if tokens.take("prog"):
         return saving.maps_of_program(resolved(parse_reference(tokens)), stack)
     if tokens.take("under"):
         return saving.maps_under(_directory(tokens), stack)
+    if tokens.take("obj"):
+        return _of_object(app, tokens, stack)
     return [stack.enter_context(open_elements(resolved(parse_reference(tokens))))]
+
+
+def _of_object(app: App, tokens: Tokens, stack: ExitStack) -> list[OpenMap]:
+    from bpfctl.loader.pins import possible_pins
+
+    path, abi, rest = tokens.value("OBJECT"), None, None
+    while tokens.peek() in ("pinmaps", "maps-abi"):
+        if tokens.next() == "pinmaps":
+            rest = _directory(tokens)
+        else:
+            abi = parse_abi(tokens)
+    places = possible_pins(app.session.read(path, abi), rest)
+    targets, missing = saving.maps_at(places, stack)
+    if not targets:
+        looked = ", ".join(sorted({path for paths in places.values() for path in paths}))
+        raise NotFoundError(
+            f"no map of {printable(path, 4096)} is pinned",
+            hint=f"looked for: {looked}"
+            if looked
+            else "it pins none: `pinmaps DIRECTORY` says where they are",
+        )
+    for name in missing:
+        where = f"nothing is pinned at {' or '.join(places[name])}" if places[name] else "it has no pin"
+        app.warn(f"map {printable(name)} is left out: {where}")
+    return targets
 
 
 def _directory(tokens: Tokens) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError
@@ -55,6 +56,19 @@ def maps_under(directory: str, stack: ExitStack) -> list[OpenMap]:
     if not found:
         raise NotFoundError(f"no map is pinned under {directory}")
     return list(found.values())
+
+
+def maps_at(places: Mapping[str, Sequence[str]], stack: ExitStack) -> tuple[list[OpenMap], list[str]]:
+    """The maps that are pinned at ``places``, paths by name, and the names of which none is there."""
+    found: dict[int, OpenMap] = {}
+    missing = []
+    for name, paths in places.items():
+        there = [path for path in paths if os.path.lexists(path)]
+        for target in [stack.enter_context(open_elements(Reference("pinned", path))) for path in there]:
+            found.setdefault(target.id, target)
+        if not there:
+            missing.append(name)
+    return list(found.values()), missing
 
 
 def with_inner_maps(targets: Sequence[OpenMap], stack: ExitStack) -> list[OpenMap]:

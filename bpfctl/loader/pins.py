@@ -187,6 +187,21 @@ class NoPins:
         return path
 
 
+def possible_pins(obj: ObjectSpec, rest: str | None = None) -> dict[str, list[str]]:
+    """Where the maps of ``obj`` are pinned, if they are, by name: by ``prog load`` first, then by the hooks.
+
+    ``rest`` as in :class:`PinPlan`, which raises the same; a map that nothing pins has no path.
+    """
+    found: dict[str, list[str]] = {name: [] for name in obj.maps}
+    for root in (wanted_bpffs(), None):
+        plan = PinPlan(obj, Transaction(), root, rest, makes=False)
+        for name, spec in obj.maps.items():
+            path = plan.path(spec)
+            if path is not None and path not in found[name]:
+                found[name].append(path)
+    return found
+
+
 def make_directories(directory: str, transaction: Transaction) -> None:
     """Make ``directory`` and those above it that are missing; all must lie on a bpffs."""
     missing = []

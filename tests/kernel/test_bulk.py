@@ -251,6 +251,28 @@ def test_all_maps_of_a_program(run: Any, bpffs: Path, tmp_path: Path, testdata: 
     assert len(run("map", "dump", *copy, status=0).stdout.splitlines()) == 2
 
 
+def test_all_maps_of_an_object(run: Any, bpffs: Path, tmp_path: Path, testdata: Path) -> None:
+    """Those that it pins where the loader does, and with `pinmaps` the others."""
+    nothing = run("map", "save", "obj", testdata / "flow_table.bpf.o", tmp_path / "f", status=1)
+    assert f"looked for: {bpffs}/flows, " in nothing.stderr
+    run("prog", "load", testdata / "flow_table.bpf.o", "m:one", status=0)
+    run("map", "update", "pinned", bpffs / "flows", "key", "10.0.0.1", "value", "packets=7", status=0)
+    before = run("map", "dump", "pinned", bpffs / "flows", status=0).stdout
+    saved = run("-j", "map", "save", "obj", testdata / "flow_table.bpf.o", tmp_path / "f", status=0)
+    assert {record["name"] for record in json.loads(saved.stdout)} == {"flows", "totals", "zones"}
+    (bpffs / "flows").unlink()
+    (bpffs / "zones").unlink()
+    done = run("map", "save", "obj", testdata / "flow_table.bpf.o", tmp_path / "g", status=0)
+    assert f"Warning: map zones is left out: nothing is pinned at {bpffs}/zones or " in done.stderr
+    run("map", "restore", tmp_path / "f", status=0)
+    assert run("map", "dump", "pinned", bpffs / "flows", status=0).stdout == before
+
+    run("prog", "load", testdata / "elastic_ip.bpf.o", bpffs / "p", "pinmaps", bpffs / "rest", status=0)
+    words = ("obj", testdata / "elastic_ip.bpf.o", "pinmaps", bpffs / "rest", tmp_path / "h")
+    saved = run("-j", "map", "save", *words, status=0)
+    assert len(json.loads(saved.stdout)) == 6  # those of .rodata, .data and .bss, too
+
+
 def test_restore_into_one_map(run: Any, bpffs: Path, tmp_path: Path) -> None:
     make(run, bpffs / "a", "type hash key 4 value 4 entries 9")
     make(run, bpffs / "b", "type lru_hash key 4 value 4 entries 99")
