@@ -9,11 +9,11 @@ from bpfctl.btf.text import type_text
 from bpfctl.errors import BpfctlError, BtfError
 from bpfctl.objfile import (
     LinkedProgram,
+    Linker,
     MapSpec,
     ObjectSpec,
     ProgramSpec,
     Relocation,
-    link_program,
     relocations,
     section_bytes,
 )
@@ -151,7 +151,8 @@ class ObjectRecord(NamedTuple):
 def describe(obj: ObjectSpec) -> ObjectRecord:
     """The record of ``obj``; a program that cannot be linked has the reason in its ``error``."""
     linked: dict[str, LinkedProgram] = {}
-    programs = tuple(_program(obj, program, linked) for program in obj.programs.values())
+    linker = Linker(obj, unfitted=True)
+    programs = tuple(_program(linker, program, linked) for program in obj.programs.values())
     return ObjectRecord(
         path=obj.path,
         byte_order=obj.byte_order,
@@ -185,10 +186,10 @@ def _types(program_type: int | None, attach_type: int) -> tuple[str | None, str 
     return type_name(ProgramType, program_type), attach
 
 
-def _program(obj: ObjectSpec, program: ProgramSpec, linked: dict[str, LinkedProgram]) -> ProgramRecord:
+def _program(linker: Linker, program: ProgramSpec, linked: dict[str, LinkedProgram]) -> ProgramRecord:
     error = None
     try:
-        linked[program.name] = link_program(obj, program.name, unfitted=True)
+        linked[program.name] = linker.link(program.name)
     except BpfctlError as failure:
         error = failure.message
     functions = linked[program.name].functions[1:] if error is None else ()

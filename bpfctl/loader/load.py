@@ -17,7 +17,7 @@ from bpfctl.loader.pins import NoPins, PinPlan, pin
 from bpfctl.loader.programs import ProgramRequest, check_native, load_program, request_type
 from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
-from bpfctl.objfile import kernel_btf, link_program
+from bpfctl.objfile import Linker, kernel_btf
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import AttachType, MapType, ProgramType
@@ -147,7 +147,8 @@ def _load_once(
     loaded.warnings += [] if request.trial else _tail_call_warnings(loaded.spec, request)
     externs = _resolve_externs(loaded, kernel)
     core = kernel.relocator(loaded.spec) if kernel else None
-    linked = {spec.name: link_program(loaded.spec, spec.name, core) for spec in specs}
+    linker = Linker(loaded.spec, core)
+    linked = {spec.name: linker.link(spec.name) for spec in specs}
     if externs:
         linked = {name: externs.apply(program) for name, program in linked.items()}
         how = {name: one._replace(fd_array=externs.fd_array) for name, one in how.items()}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import struct
 import sys
 from collections.abc import Mapping
 
 from bpfctl.errors import BpfctlError, KernelError, NotSupportedError, ObjectFileError, printable
-from bpfctl.insn import SLOT
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import ProgAttributes, VerifierLog
 from bpfctl.kernel.fd import Fd
@@ -59,15 +57,14 @@ def patch_maps(
     somewhere else than at its first byte, also the imm of the second.
     """
     code = bytearray(linked.code)
-    places: dict[str, tuple[int, int]] = {}  # map -> fd, start of its data
-    words = memoryview(code).cast("i")
-    for index, name, value_offset in linked.references:
-        place = places.get(name)
-        if place is None:
-            place = places[name] = _place_of(linked, name, loaded, jump_tables or {})
-        words[index * 2 + 1] = place[0]
-        if place[1]:
-            struct.pack_into("=I", code, index * SLOT + 12, (value_offset or 0) + place[1] & 0xFFFFFFFF)
+    words = memoryview(code).cast("I")
+    for (name, value_offset), slots in linked.map_loads.items():
+        fd, start = _place_of(linked, name, loaded, jump_tables or {})
+        for slot in slots:
+            words[slot * 2 + 1] = fd
+        if start:
+            for slot in slots:
+                words[slot * 2 + 3] = (value_offset or 0) + start & 0xFFFFFFFF
     return bytes(code)
 
 

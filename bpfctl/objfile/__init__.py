@@ -1,7 +1,7 @@
 """Object files: bytes in, blueprints out.  Nothing in here touches the kernel."""
 
 from bpfctl.objfile.data_maps import data_map_kernel_name, object_name
-from bpfctl.objfile.linker import link_program
+from bpfctl.objfile.linker import Linker, link_program
 from bpfctl.objfile.reader import kernel_btf, read_object, read_object_bytes, section_bytes
 from bpfctl.objfile.relocate import relocations
 from bpfctl.objfile.spec import (
@@ -29,6 +29,7 @@ __all__ = [
     "ExternSpec",
     "FunctionSpec",
     "LinkedProgram",
+    "Linker",
     "MapOrigin",
     "MapReference",
     "MapSlot",

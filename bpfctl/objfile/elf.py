@@ -11,12 +11,16 @@ import errno
 import os
 import stat
 import struct
-from functools import partial
+from bisect import bisect_left
 from itertools import pairwise
+from operator import lt
 
 from bpfctl.errors import BpfctlError, ObjectFileError, errno_text, printable
 from bpfctl.objfile.spec import SectionSpec
-from bpfctl.record import NamedTuple
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 MAX_FILE_SIZE = 1 << 30  # bytes; the largest objects known are below 10 MB
 MAX_NAME_SIZE = 4096  # bytes; a section name may carry a path (``uprobe//usr/bin/x:main``)
@@ -104,6 +108,43 @@ class RelocationEntry(NamedTuple):
     symbol_index: int
 
 
+class Relocations:
+    """Relocations of one section by offset, none twice at one; in columns, for there may be very many.
+
+    ``offsets``: in bytes within the section that they apply to; ``infos``: their ``r_info``, the number of
+    the symbol in the high half and the type in the low one.  Iteration gives each as a RelocationEntry.
+    """
+
+    __slots__ = ("infos", "offsets")
+
+    def __init__(self, offsets: Sequence[int], infos: Sequence[int]) -> None:
+        self.offsets = offsets
+        self.infos = infos
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[RelocationEntry]:
+        for offset, info in zip(self.offsets, self.infos, strict=True):
+            yield RelocationEntry(offset, info & 0xFFFFFFFF, symbol_of(info))
+
+    def between(self, start: int, end: int) -> Relocations:
+        """Those at offsets from ``start`` up to ``end``."""
+        first = bisect_left(self.offsets, start)
+        chosen = slice(first, bisect_left(self.offsets, end, first))
+        return Relocations(self.offsets[chosen], self.infos[chosen])
+
+    def has(self, offset: int) -> bool:
+        """Whether one is at ``offset``."""
+        found = bisect_left(self.offsets, offset)
+        return found < len(self.offsets) and self.offsets[found] == offset
+
+
+def symbol_of(info: int) -> int:
+    """The number of the symbol in an ``r_info``."""
+    return info >> 32
+
+
 def _section(index: int, name: str, header: tuple[int, ...]) -> SectionSpec:
     _, kind, flags, _, offset, size, link, info, _, entry_size = header
     return SectionSpec(index, name, kind, flags, offset, size, link, info, entry_size)
@@ -136,7 +177,7 @@ class Elf:
         self.data = data
         self.path = path
         self._names: dict[int, str] = {}
-        self._relocations: dict[int, list[RelocationEntry]] = {}
+        self._relocations: dict[int, Relocations] = {}
         self._read_header()
         self._read_symbols()
 
@@ -302,44 +343,45 @@ class Elf:
             self._names[start] = self._string(self._strings, start, "a symbol's name", start) if start else ""
         return self._names[start]
 
-    def relocations(self, target: int) -> list[RelocationEntry]:
-        """All relocations that apply to section number ``target``, by offset; none twice at one offset."""
+    def relocations(self, target: int) -> Relocations:
+        """All relocations that apply to section number ``target``."""
         if target not in self._relocations:
-            entries: list[RelocationEntry] = []
+            offsets: list[int] = []
+            infos: list[int] = []
             for section in self._relocation_sections.get(target, ()):
-                if section.type == SHT_RELA:
-                    raise self.error(
-                        "relocations with addends, which BPF does not use", section=section.index
-                    )
-                entries += self._relocation_table(section)
-            entries.sort()
-            if len({entry[0] for entry in entries}) < len(entries):
-                twice = next(entry for entry, next_ in pairwise(entries) if entry[0] == next_[0])
-                raise self.error("relocated twice", section=target, offset=twice.offset)
-            self._relocations[target] = entries
+                more = self._relocation_table(section)
+                offsets += more.offsets
+                infos += more.infos
+            if not all(map(lt, offsets, offsets[1:])):  # never by a compiler
+                pairs = sorted(zip(offsets, infos, strict=True))
+                for (offset, _), (following, _) in pairwise(pairs):
+                    if offset == following:
+                        raise self.error("relocated twice", section=target, offset=offset)
+                offsets, infos = [offset for offset, _ in pairs], [info for _, info in pairs]
+            self._relocations[target] = Relocations(offsets, infos)
         return self._relocations[target]
 
-    def _relocation_table(self, section: SectionSpec) -> list[RelocationEntry]:
+    def _relocation_table(self, section: SectionSpec) -> Relocations:
+        """The relocations in ``section`` as they stand there."""
+        if section.type == SHT_RELA:
+            raise self.error("relocations with addends, which BPF does not use", section=section.index)
         if section.entsize != _RELOCATION_SIZE or section.size % _RELOCATION_SIZE:
             raise self.error(f"not made of relocations of {_RELOCATION_SIZE} bytes", section=section.index)
         if section.link != self._symbol_table:
             raise self.error(f"its symbol table, section {section.link}, is none", section=section.index)
         target = self.sections[section.info]
         limit = 0 if target.type in _WITHOUT_CONTENTS else target.size
-        # r_info is one 64-bit word: symbol in the high half, type in the low one.
         words = struct.unpack(f"{self.prefix}{section.size // 8}Q", self.section_data(section.index))
         offsets, infos = words[0::2], words[1::2]
-        if infos and max(infos) >> 32 >= len(self.symbols):
-            number = next(n for n, info in enumerate(infos) if info >> 32 >= len(self.symbols))
-            text = f"relocation {number} names symbol {infos[number] >> 32} of {len(self.symbols)}"
+        if infos and symbol_of(max(infos)) >= len(self.symbols):
+            number = next(n for n, info in enumerate(infos) if symbol_of(info) >= len(self.symbols))
+            text = f"relocation {number} names symbol {symbol_of(infos[number])} of {len(self.symbols)}"
             raise self.error(text, section=section.index, offset=number * _RELOCATION_SIZE)
         if offsets and max(offsets) + 8 > limit:
             number = next(n for n, offset in enumerate(offsets) if offset + 8 > limit)
             text = f"relocation {number} at {offsets[number]:#x} lies outside of its target of {limit} bytes"
             raise self.error(text, section=section.index, offset=number * _RELOCATION_SIZE)
-        types, symbols = [info & 0xFFFFFFFF for info in infos], [info >> 32 for info in infos]
-        make = partial(tuple.__new__, RelocationEntry)  # as _make, for tens of thousands
-        return list(map(make, zip(offsets, types, symbols, strict=True)))
+        return Relocations(offsets, infos)
 
 
 _TARGET_HINT = "compile with clang -O2 -g -target bpf -c"

@@ -12,7 +12,7 @@ from struct import Struct
 from bpfctl.errors import NotFoundError, ObjectFileError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT
 from bpfctl.objfile.programs import Place
-from bpfctl.objfile.relocate import Relocator
+from bpfctl.objfile.relocate import References, Relocator
 from bpfctl.objfile.spec import FunctionSpec, LinkedProgram, ObjectSpec, PlacedFunction
 from bpfctl.record import TYPE_CHECKING
 
@@ -27,37 +27,51 @@ _EXCEPTION_TAG = "exception_callback:"
 def link_program(
     obj: ObjectSpec, name: str, core: CoreRelocator | None = None, *, unfitted: bool = False
 ) -> LinkedProgram:
-    """The entry program ``name`` with every function it calls, relocated but for the maps' fds and externs.
+    """One program of ``obj``: see :class:`Linker`, which costs less for several."""
+    return Linker(obj, core, unfitted=unfitted).link(name)
 
-    ``core``, made for ``obj``, fits it to a kernel's types; without, a program that asks for that is refused,
-    unless ``unfitted``: its code is to be shown, not loaded.
 
-    Raises NotFoundError when the object has no such program, RelocationError when a reference cannot be
-    resolved, UnsupportedObjectError when one needs a piece that bpfctl does not handle.
+class Linker:
+    """Links entry programs of ``obj``.
+
+    ``core``, made for ``obj``, fits them to a kernel's types; without, a program that asks for that is
+    refused, unless ``unfitted``: its code is to be shown, not loaded.
     """
-    program = obj.programs.get(name)
-    if program is None:
-        known = ", ".join(printable(known) for known in obj.programs) or "none"
-        raise NotFoundError(
-            f"{obj.path}: no program {printable(name)}", hint=f"programs in this object: {known}"
-        )
-    return _Linker(obj, name, core, unfitted).link(program.function)
+
+    def __init__(self, obj: ObjectSpec, core: CoreRelocator | None = None, *, unfitted: bool = False) -> None:
+        self.obj = obj
+        self.core = core
+        self.unfitted = unfitted
+        self.relocator = Relocator(obj)
+        self.functions: dict[Place, FunctionSpec] = {}
+        for function in obj.functions:  # of aliases the first
+            self.functions.setdefault((function.section_index, function.offset), function)
+
+    def link(self, name: str) -> LinkedProgram:
+        """The program ``name`` with every function it calls, relocated but for the maps' fds and externs.
+
+        Raises NotFoundError when the object has no such program, RelocationError when a reference cannot be
+        resolved, UnsupportedObjectError when one needs a piece that bpfctl does not handle.
+        """
+        program = self.obj.programs.get(name)
+        if program is None:
+            known = ", ".join(printable(known) for known in self.obj.programs) or "none"
+            raise NotFoundError(
+                f"{self.obj.path}: no program {printable(name)}", hint=f"programs in this object: {known}"
+            )
+        return _Growing(self, name).link(program.function)
 
 
-class _Linker:
+class _Growing:
     """One program while it grows: ``starts`` holds the byte position of each function placed so far."""
 
-    def __init__(self, obj: ObjectSpec, name: str, core: CoreRelocator | None, unfitted: bool) -> None:
-        self._obj = obj
+    def __init__(self, linker: Linker, name: str) -> None:
+        self._linker = linker
+        self._obj = linker.obj
         self._name = name
-        self._core = core
-        self._unfitted = unfitted
         self._poisoned: dict[int, str] = {}
         self._code = bytearray()
-        self._relocator = Relocator(obj, name)
-        self._functions: dict[Place, FunctionSpec] = {}
-        for function in obj.functions:  # of aliases the first
-            self._functions.setdefault((function.section_index, function.offset), function)
+        self._references = References()
         self._starts: dict[Place, int] = {}
         self._placed: list[tuple[FunctionSpec, int]] = []
 
@@ -77,7 +91,7 @@ class _Linker:
             for position, place in walk[-1]:
                 is_new = place not in self._starts
                 if is_new:
-                    walk.append(iter(self._place(self._functions[place])))
+                    walk.append(iter(self._place(self._linker.functions[place])))
                 imm.pack_into(self._code, position + 4, (self._starts[place] - position) // SLOT - 1)
                 if is_new:
                     break
@@ -92,11 +106,11 @@ class _Linker:
         section = self._obj._elf.sections[function.section_index]
         first = section.offset + function.offset
         self._code += self._obj._elf.data[first : first + function.size]
-        if self._core:
-            self._poisoned |= self._core.apply(self._code, start, function, self._name)
-        elif not self._unfitted:
+        if self._linker.core:
+            self._poisoned |= self._linker.core.apply(self._code, start, function, self._name)
+        elif not self._linker.unfitted:
             self._refuse_core_relocations(function)
-        return self._relocator.apply(self._code, start, function)
+        return self._linker.relocator.apply(self._code, start, function, self._name, self._references)
 
     def _refuse_core_relocations(self, function: FunctionSpec) -> None:
         if self._obj.btf_ext is None:
@@ -117,15 +131,15 @@ class _Linker:
         return LinkedProgram(
             name=self._name,
             code=bytes(self._code),
-            references=tuple(sorted(self._relocator.references)),
-            externs=tuple(sorted(self._relocator.extern_references)),
+            map_loads=dict(self._references.map_loads),
+            externs=tuple(sorted(self._references.externs)),
             functions=tuple(PlacedFunction(f.name, start, f.size // SLOT) for f, start in self._placed),
             func_info=func_info,
             func_info_size=func_size,
             line_info=line_info,
             line_info_size=line_size,
             poisoned=self._poisoned,
-            jump_tables=self._relocator.jump_tables,
+            jump_tables=self._references.jump_tables,
         )
 
     def _debug_info(self) -> tuple[bytes, int, bytes, int]:

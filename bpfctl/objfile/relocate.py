@@ -7,10 +7,10 @@ load of two slots.  Instruction layout: u8 code, u8 registers, s16 offset, s32 i
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import groupby
-from operator import itemgetter
+from functools import reduce
+from operator import or_
 from struct import Struct
 
 from bpfctl.errors import RelocationError, printable
@@ -24,7 +24,9 @@ from bpfctl.objfile.elf import (
     SHN_UNDEF,
     Elf,
     RelocationEntry,
+    Relocations,
     Symbol,
+    symbol_of,
 )
 from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.jump_tables import JUMP_TABLES_SECTION, BadTableError, read_jump_table
@@ -34,7 +36,6 @@ from bpfctl.objfile.spec import (
     ExternReference,
     FunctionSpec,
     MapOrigin,
-    MapReference,
     ObjectSpec,
     Relocation,
 )
@@ -61,8 +62,12 @@ _PAIR = {"<": Struct("<BBhiIi"), ">": Struct(">BBhiIi")}  # both slots of a 64-b
 
 _Load: TypeAlias = tuple[int, int, int, int, int, int]  # the fields of _PAIR
 _IMM_FIELD = 3
-_VALUE_HIGH = BPF_PSEUDO_MAP_VALUE << 4
-_SYMBOL_OF = itemgetter(2)  # of a RelocationEntry
+_WORDS = Struct("=QQ")  # the same in two words
+_MapPlace: TypeAlias = tuple[str, int | None]  # as in LinkedProgram
+_MapLoad: TypeAlias = tuple[bytes, _MapPlace]  # both slots as they are relocated
+_Handler: TypeAlias = Callable[[int, Symbol], _MapLoad | None]  # of a relocation: byte position, symbol
+_Entry: TypeAlias = tuple[int, int | None, int | None]  # r_info, and the two words that are relocated
+_KnownLoad: TypeAlias = tuple[int, int, _MapPlace]  # the words that they become
 
 # Registers byte -> 1 where a 64-bit load with it names something by a number of the loading process.
 _OWN_NUMBERS = frozenset(range(1, 16)) - {BPF_PSEUDO_BTF_ID}
@@ -73,75 +78,107 @@ _NAMES_NUMBER = {
 _SUBPROGRAM_CALL = {"<": bytes([CALL, BPF_PSEUDO_CALL << 4]), ">": bytes([CALL, BPF_PSEUDO_CALL])}
 
 
-class Relocator:
-    """Relocates functions of ``obj`` as they are appended to the code of one program.
+class References:
+    """What the code of one program refers to, gathered while its functions are relocated.
 
-    ``references`` gathers the slots that wait for a map's fd, ``jump_tables`` what is to be in those maps of
-    them that are made for the program alone; ``extern_references`` the slots that wait for the kernel's
+    ``map_loads``: the slots that wait for a map's fd, as in LinkedProgram; ``jump_tables`` what is to be in
+    those maps of them that are made for the program alone; ``externs`` the slots that wait for the kernel's
     answer.
     """
 
-    def __init__(self, obj: ObjectSpec, program: str) -> None:
-        self.references: list[MapReference] = []
+    def __init__(self) -> None:
+        self.map_loads: defaultdict[_MapPlace, list[int]] = defaultdict(list)
         self.jump_tables: dict[str, tuple[int, ...]] = {}
-        self.extern_references: list[ExternReference] = []
-        self._program = program
+        self.externs: list[ExternReference] = []
+
+
+class Relocator:
+    """Relocates functions of ``obj`` as they are appended to the code of one program or another."""
+
+    def __init__(self, obj: ObjectSpec) -> None:
         self._elf = elf = obj._elf
         self._imm = _IMM[elf.prefix]
         self._pair = _PAIR[elf.prefix]
         self._is_little = elf.byte_order == "little"
-        self._code = bytearray()
         self._functions = {(f.section_index, f.offset) for f in obj.functions}
         self._code_sections = {section.index for section in code_sections(elf)}
         self._externs = {extern.name: extern for extern in obj.externs}
         self._maps, self._data_maps = _map_places(obj)
         self._arena = find_arena(obj.maps.values())
-        self._handlers: dict[int, Callable[[list[int], Symbol], None]] = {}
-        self._calls: list[tuple[int, Place]] = []
-        self._function = FunctionSpec("", 0, 0, 0, False)
+        self._handlers: dict[int, _Handler] = {}
+        self._known_loads: dict[_Entry, _KnownLoad] = {}
+        # What is being relocated:
+        self._program = ""
+        self._references = References()
+        self._code = bytearray()
         self._base = 0
+        self._function = FunctionSpec("", 0, 0, 0, False)
+        self._calls: list[tuple[int, Place]] = []
 
-    def apply(self, code: bytearray, base: int, function: FunctionSpec) -> list[tuple[int, Place]]:
-        """Relocate ``function``, the last in ``code``, where it starts at byte ``base``.
+    def apply(
+        self, code: bytearray, base: int, function: FunctionSpec, program: str, references: References
+    ) -> list[tuple[int, Place]]:
+        """Relocate ``function``, the last in ``code``, where it starts at byte ``base`` of ``program``.
 
-        Returns where it refers to other functions, (byte position, place of the target) by position; the
-        immediates there wait for the target's position.  Raises RelocationError.
+        Adds to ``references`` what it refers to.  Returns where it refers to other functions, (byte position,
+        place of the target) by position; the immediates there wait for the target's position.  Raises
+        RelocationError.
         """
+        self._program, self._references = program, references
         self._code, self._base, self._function = code, base, function
         self._calls = []
-        entries = _entries_of(self._elf, function)
+        entries = self._elf.relocations(function.section_index).between(
+            function.offset, function.offset + function.size
+        )
         self._refuse_unrelocated(entries)
-        shift = base - function.offset
-        for symbol_index, run in groupby(entries, _SYMBOL_OF):
-            symbol = self._elf.symbols[symbol_index]
-            positions = [offset + shift for offset, _, _ in run]
-            for position in positions:
-                if position % SLOT:
-                    raise self._error("is relocated inside an instruction", position, symbol)
-            handler = self._handlers.get(symbol_index)
-            if handler is None:
-                handler = self._handlers[symbol_index] = self._handler(symbol, positions[0])
-            handler(positions, symbol)
+        self._refuse_unaligned(entries)
+        self._relocate(entries)
         self._add_local_calls(entries)
         self._calls.sort()
         return self._calls
 
+    def _relocate(self, entries: Relocations) -> None:
+        """Relocate what ``entries`` say of the function.
+
+        Equal loads of a map by one symbol become equal loads, which are worked out once for the object.
+        """
+        start, origin = self._base // SLOT, self._function.offset
+        with memoryview(self._code)[self._base :].cast("Q") as words:
+            before = [*words, None]  # after the last slot nothing follows
+            alike: defaultdict[_Entry, list[int]] = defaultdict(list)
+            for offset, info in zip(entries.offsets, entries.infos, strict=True):
+                slot = (offset - origin) // SLOT
+                alike[info, before[slot], before[slot + 1]].append(slot)
+            for entry, slots in alike.items():
+                load = self._known_loads.get(entry) or self._work_out(entry, slots)
+                if load:
+                    first, second, place = load
+                    for slot in slots:
+                        words[slot], words[slot + 1] = first, second
+                    self._references.map_loads[place] += [start + slot for slot in slots]
+
+    def _work_out(self, entry: _Entry, slots: list[int]) -> _KnownLoad | None:
+        """What ``entry``, at ``slots`` of the function, becomes; None, and all done, if it loads no map."""
+        symbol_index = symbol_of(entry[0])
+        symbol = self._elf.symbols[symbol_index]
+        positions = [self._base + slot * SLOT for slot in slots]
+        handler = self._handlers.get(symbol_index)
+        if handler is None:
+            handler = self._handlers[symbol_index] = self._handler(symbol, positions[0])
+        for position in positions:
+            load = handler(position, symbol)
+            if load:
+                relocated, place = load
+                first, second = _WORDS.unpack(relocated)
+                return self._known_loads.setdefault(entry, (first, second, place))
+        return None
+
     # -- what a symbol is ------------------------------------------------------------------------------
 
-    def _handler(self, symbol: Symbol, position: int) -> Callable[[list[int], Symbol], None]:
-        """What handles the positions, one after the other, that refer to ``symbol``."""
-        if symbol.section_index in self._data_maps:
-            return self._data
-        handle = self._single_handler(symbol, position)
-
-        def each(positions: list[int], symbol: Symbol) -> None:
-            for position in positions:
-                handle(position, symbol)
-
-        return each
-
-    def _single_handler(self, symbol: Symbol, position: int) -> Callable[[int, Symbol], None]:
+    def _handler(self, symbol: Symbol, position: int) -> _Handler:
         index = symbol.section_index
+        if index in self._data_maps:
+            return self._data
         if index == SHN_UNDEF:
             return self._extern
         if index in self._code_sections:
@@ -170,8 +207,10 @@ class Relocator:
         return self._error(f"lies in section {symbol.section_index}, which is not there", position, symbol)
 
     # -- one method for each kind of reference ---------------------------------------------------------
+    #
+    # A load of a map is the same wherever it stands, and returned; the others are dealt with where they are.
 
-    def _map(self, position: int, symbol: Symbol) -> None:
+    def _map(self, position: int, symbol: Symbol) -> _MapLoad:
         load = self._read_load(position, symbol)
         offset = symbol.value + load[_IMM_FIELD]
         name = self._maps.get((symbol.section_index, offset))
@@ -180,28 +219,17 @@ class Relocator:
             raise self._error(
                 f"points to {offset:#x} of section {section}, where no map starts", position, symbol
             )
-        self._write_load(position, load, BPF_PSEUDO_MAP_FD, 0)
-        self.references.append(MapReference(position // SLOT, name, None))
+        return self._relocated(load, BPF_PSEUDO_MAP_FD, 0), (name, None)
 
-    def _data(self, positions: list[int], symbol: Symbol) -> None:
-        """Variables are what objects refer to most, so what all positions share is worked out once."""
+    def _data(self, position: int, symbol: Symbol) -> _MapLoad:
+        load = self._read_load(position, symbol)
         name, size = self._data_maps[symbol.section_index]
-        code, read, write = self._code, self._pair.unpack_from, self._pair.pack_into
-        add, is_little = self.references.append, self._is_little
-        for position in positions:
-            if code[position] != LD_IMM64 or position + 2 * SLOT > len(code) or code[position + SLOT]:
-                raise self._no_load(position, symbol)
-            operation, registers, middle, addend, following, _ = read(code, position)
-            offset = symbol.value + addend
-            if not 0 <= offset < size:
-                raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
-            registers = (
-                registers & 0x0F | _VALUE_HIGH if is_little else registers & 0xF0 | BPF_PSEUDO_MAP_VALUE
-            )
-            write(code, position, operation, registers, middle, 0, following, offset)
-            add(MapReference(position // SLOT, name, offset))
+        offset = symbol.value + load[_IMM_FIELD]
+        if not 0 <= offset < size:
+            raise self._error(f"points to byte {offset} of {name}, which has {size}", position, symbol)
+        return self._relocated(load, BPF_PSEUDO_MAP_VALUE, offset), (name, offset)
 
-    def _arena_variable(self, position: int, symbol: Symbol) -> None:
+    def _arena_variable(self, position: int, symbol: Symbol) -> _MapLoad:
         """An offset in the data of the arena; the loader knows where in the arena that is."""
         load = self._read_load(position, symbol)
         offset = symbol.value + load[_IMM_FIELD]
@@ -211,8 +239,7 @@ class Relocator:
             raise self._error(
                 f"points to byte {offset} of {ARENA_SECTION}, which has {size}", position, symbol
             )
-        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
-        self.references.append(MapReference(position // SLOT, self._arena.name, offset))
+        return self._relocated(load, BPF_PSEUDO_MAP_VALUE, offset), (self._arena.name, offset)
 
     def _jump_table(self, position: int, symbol: Symbol) -> None:
         """A table belongs to the function that uses it; all of that function's uses share one map."""
@@ -222,10 +249,10 @@ class Relocator:
             targets = read_jump_table(self._elf, symbol, self._function, self._base // SLOT)
         except BadTableError as error:
             raise self._error(str(error), position, symbol) from None
-        if self.jump_tables.setdefault(name, targets) != targets:
+        if self._references.jump_tables.setdefault(name, targets) != targets:
             raise self._error("is a table that another function uses too", position, symbol)
-        self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, 0)
-        self.references.append(MapReference(position // SLOT, name, 0))
+        self._put(position, self._relocated(load, BPF_PSEUDO_MAP_VALUE, 0))
+        self._references.map_loads[name, 0].append(position // SLOT)
 
     def _subprogram(self, position: int, symbol: Symbol) -> None:
         code = self._code
@@ -236,7 +263,7 @@ class Relocator:
         else:
             load = self._read_load(position, symbol)
             imm = load[_IMM_FIELD]
-            self._write_load(position, load, BPF_PSEUDO_FUNC, 0)
+            self._put(position, self._relocated(load, BPF_PSEUDO_FUNC, 0))
         place = _target(symbol, code[position] == CALL, imm)
         if place not in self._functions:
             section = self._elf.sections[symbol.section_index].name
@@ -245,7 +272,7 @@ class Relocator:
             )
         self._calls.append((position, place))
 
-    def _extern(self, position: int, symbol: Symbol) -> None:
+    def _extern(self, position: int, symbol: Symbol) -> _MapLoad | None:
         name = self._elf.name(symbol)
         extern = self._externs.get(name)
         if extern is None or extern.kind == "undefined":
@@ -261,21 +288,20 @@ class Relocator:
                 text = f"is used at byte {addend}, and has {extern.value.size}"
                 raise self._error(text, position, symbol)
             offset = extern.value.offset + addend
-            self._write_load(position, load, BPF_PSEUDO_MAP_VALUE, offset)
-            self.references.append(MapReference(position // SLOT, KCONFIG, offset))
-        elif addend:
+            return self._relocated(load, BPF_PSEUDO_MAP_VALUE, offset), (KCONFIG, offset)
+        if addend:
             raise self._error(f"is used at byte {addend}; only its start has a name", position, symbol)
-        else:
-            self.extern_references.append(ExternReference(position // SLOT, name, is_call))
+        self._references.externs.append(ExternReference(position // SLOT, name, is_call))
+        return None
 
     # -- references without relocation -----------------------------------------------------------------
 
-    def _add_local_calls(self, entries: list[RelocationEntry]) -> None:
+    def _add_local_calls(self, entries: Relocations) -> None:
         """Calls inside one section: the assembler knew the distance and left no relocation."""
         function, code = self._function, self._code
         for position in _find_calls(code, self._base, self._elf.prefix):
             offset = position - self._base + function.offset
-            if _is_relocated(entries, offset):
+            if entries.has(offset):
                 continue
             (imm,) = self._imm.unpack_from(code, position + 4)
             place = (function.section_index, offset + (imm + 1) * SLOT)
@@ -283,17 +309,26 @@ class Relocator:
                 raise self._error(f"calls {place[1]:#x} of its section, where no function starts", position)
             self._calls.append((position, place))
 
-    def _refuse_unrelocated(self, entries: list[RelocationEntry]) -> None:
+    def _refuse_unrelocated(self, entries: Relocations) -> None:
         """A load that names a map or function by a number from the file would hit any fd of ours."""
         code = bytes(memoryview(self._code)[self._base :])
         marks = code[1::SLOT].translate(_NAMES_NUMBER[self._elf.prefix])
         index = marks.find(1)
         while index >= 0:
             offset = index * SLOT + self._function.offset
-            if code[index * SLOT] == LD_IMM64 and not _is_relocated(entries, offset):
+            if code[index * SLOT] == LD_IMM64 and not entries.has(offset):
                 message = "loads a map, map value or function by number, without a relocation"
                 raise self._error(message, self._base + index * SLOT)
             index = marks.find(1, index + 1)
+
+    def _refuse_unaligned(self, entries: Relocations) -> None:
+        if reduce(or_, entries.offsets, 0) % SLOT:
+            offset, info = next(
+                pair for pair in zip(entries.offsets, entries.infos, strict=True) if pair[0] % SLOT
+            )
+            position = offset - self._function.offset + self._base
+            symbol = self._elf.symbols[symbol_of(info)]
+            raise self._error("is relocated inside an instruction", position, symbol)
 
     # -- bytes -----------------------------------------------------------------------------------------
 
@@ -301,17 +336,17 @@ class Relocator:
         """The fields of a 64-bit load; an error if the instruction is something else."""
         code = self._code
         if code[position] != LD_IMM64 or position + 2 * SLOT > len(code) or code[position + SLOT]:
-            raise self._no_load(position, symbol)
+            raise self._error("is used by an instruction that is no 64-bit load", position, symbol)
         return self._pair.unpack_from(code, position)
 
-    def _no_load(self, position: int, symbol: Symbol) -> RelocationError:
-        return self._error("is used by an instruction that is no 64-bit load", position, symbol)
-
-    def _write_load(self, position: int, load: _Load, source: int, second: int) -> None:
+    def _relocated(self, load: _Load, source: int, second: int) -> bytes:
         """``load`` again, of ``source``, with 0 and ``second`` as its immediates."""
         operation, registers, offset, _, following, _ = load
         registers = registers & 0x0F | source << 4 if self._is_little else registers & 0xF0 | source
-        self._pair.pack_into(self._code, position, operation, registers, offset, 0, following, second)
+        return self._pair.pack(operation, registers, offset, 0, following, second)
+
+    def _put(self, position: int, load: bytes) -> None:
+        self._code[position : position + 2 * SLOT] = load
 
     def _source(self, position: int) -> int:
         registers = self._code[position + 1]
@@ -353,17 +388,6 @@ def _map_places(obj: ObjectSpec) -> tuple[dict[Place, str], dict[int, tuple[str,
     return defined, data
 
 
-def _is_relocated(entries: list[RelocationEntry], offset: int) -> bool:
-    found = bisect_left(entries, (offset,))
-    return found < len(entries) and entries[found].offset == offset
-
-
-def _entries_of(elf: Elf, function: FunctionSpec) -> list[RelocationEntry]:
-    entries = elf.relocations(function.section_index)
-    first = bisect_left(entries, (function.offset,))
-    return entries[first : bisect_left(entries, (function.offset + function.size,), first)]
-
-
 def _target(symbol: Symbol, is_call: bool, imm: int) -> Place:
     """The function that an instruction with immediate ``imm`` refers to through ``symbol``.
 
@@ -393,14 +417,13 @@ def called_places(elf: Elf) -> set[Place]:
     unpack = _IMM[elf.prefix].unpack_from
     for index in sections:
         code = elf.section_data(index)
-        relocated = set()
-        for offset, _, symbol_index in elf.relocations(index):
-            relocated.add(offset)
-            symbol = elf.symbols[symbol_index]
+        entries = elf.relocations(index)
+        for offset, info in zip(entries.offsets, entries.infos, strict=True):
+            symbol = elf.symbols[symbol_of(info)]
             if symbol.section_index in sections:
                 places.add(_target(symbol, code[offset] == CALL, unpack(code, offset + 4)[0]))
         for offset in _find_calls(code, 0, elf.prefix):
-            if offset not in relocated:
+            if not entries.has(offset):
                 places.add((index, offset + (unpack(code, offset + 4)[0] + 1) * SLOT))
     return places
 

@@ -164,14 +164,16 @@ class LinkedProgram:
     ``code``: 8 bytes a slot in the object's byte order, subprograms appended, calls resolved.
     ``func_info``/``line_info``: records for the kernel (instruction numbers from the start of
     ``code``), each of the record size given; b"" when the object has none.
+    ``map_loads``: (``map``, ``value_offset``) -> every ``index``, of MapReference, which ``references``
+    makes of each; there may be tens of thousands.
     ``poisoned``: instructions that CO-RE found no value for and that must not be reached, as number ->
     a sentence that says why.  ``jump_tables``: instructions that each may jump to, by the name that
-    ``references`` has for it.
+    ``map_loads`` has for it.
     """
 
     name: str
     code: bytes
-    references: tuple[MapReference, ...]
+    map_loads: dict[tuple[str, int | None], list[int]]
     functions: tuple[PlacedFunction, ...]
     externs: tuple[ExternReference, ...] = ()
     func_info: bytes = b""
@@ -180,6 +182,17 @@ class LinkedProgram:
     line_info_size: int = 0
     poisoned: dict[int, str] = field(default_factory=dict)
     jump_tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def references(self) -> tuple[MapReference, ...]:
+        """Every load of a map's address, by slot number."""
+        return tuple(
+            sorted(
+                MapReference(index, name, value_offset)
+                for (name, value_offset), slots in self.map_loads.items()
+                for index in slots
+            )
+        )
 
 
 class ConfigValue(NamedTuple):

@@ -17,7 +17,7 @@ from bpfctl.uapi import ProgramType
 def program(*functions: int, size: int = 8) -> LinkedProgram:
     """One whose func_info names ``functions``, 4 instructions each."""
     records = (struct.pack("=2I", 4 * n, function).ljust(size, b"\7") for n, function in enumerate(functions))
-    return LinkedProgram("main", b"", (), (), func_info=b"".join(records), func_info_size=size)
+    return LinkedProgram("main", b"", {}, (), func_info=b"".join(records), func_info_size=size)
 
 
 def named(btf: Btf, linked: LinkedProgram) -> list[int]:
@@ -111,5 +111,5 @@ def test_each_program_gets_its_own_copy_of_what_it_calls() -> None:
 
 def test_programs_without_records_stay() -> None:
     b = BtfBuilder()
-    bare = LinkedProgram("main", b"", (), ())
+    bare = LinkedProgram("main", b"", {}, ())
     assert with_contexts(b.btf(), {"main": (bare, ProgramType.XDP)}) == (b.blob(), {"main": bare})

@@ -6,7 +6,7 @@ import pytest
 
 from bpfctl.insn import Instruction, encode
 from bpfctl.objfile.reach import Reach
-from bpfctl.objfile.spec import LinkedProgram, MapReference
+from bpfctl.objfile.spec import LinkedProgram
 
 EXIT = (0x95, 0, 0, 0, 0)
 CALL = (0x85, 0, 0, 0, 5)
@@ -15,8 +15,8 @@ CALL = (0x85, 0, 0, 0, 5)
 def reach(*insns: tuple[int, int, int, int, int], frozen: int | None = None) -> tuple[list[int], list[int]]:
     """Instructions that run, and those that certainly may; ``frozen``: a load of read-only data."""
     code = b"".join(encode(Instruction(*each)) for each in insns)
-    references = (MapReference(frozen, ".rodata", 0),) if frozen is not None else ()
-    found = Reach(LinkedProgram("p", code, references, ()), {".rodata"})
+    loads = {(".rodata", 0): [frozen]} if frozen is not None else {}
+    found = Reach(LinkedProgram("p", code, loads, ()), {".rodata"})
     return sorted(found.runs), sorted(found.certain)
 
 
