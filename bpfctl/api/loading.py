@@ -82,7 +82,8 @@ def load_program(
             _check_attachable(obj, [chosen.name], options)
         with Transaction() as transaction:
             loaded = _load(obj, [chosen.name], source, options, session, warn, transaction)
-            return _keep(loaded.program(chosen.name), path, options.autoattach, transaction)
+            program = loaded.program(chosen.name)
+            return _record(program, *_keep(program, path, options.autoattach, transaction))
 
 
 def load_programs(
@@ -92,11 +93,13 @@ def load_programs(
     options: LoadOptions | None = None,
     session: Session | None = None,
     warn: Warn = _python_warning,
+    describe: bool = True,
 ) -> list[ProgramInfo]:
     """Load every program of an object and pin each at ``directory``/NAME; all or none.
 
     Left out are those whose section's name begins with ``?``: the object says that they are not loaded
-    by default.  ``directory`` is made where it is missing, and may begin with ``m:``.
+    by default.  ``directory`` is made where it is missing, and may begin with ``m:``.  Without ``describe``
+    the kernel is not asked what the programs are, and the list is empty.
     """
     from bpfctl.loader import Transaction
     from bpfctl.loader.directory import pin_directory
@@ -119,14 +122,15 @@ def load_programs(
             elif not names:
                 warn(f"{obj.path}: the object holds no program, so nothing is pinned")
             directory = new_pin_path(directory, transaction)
-            records = []
+            links: dict[str, int | None] = {}
             with pin_directory(directory, transaction) as staging:
                 for name, program in loaded.programs.items():
                     attach = options.autoattach and name in names and not _is_in_table(program.spec)
-                    record = _keep(program, f"{staging}/{name}", attach, transaction)
-                    records.append(record._replace(pinned=(f"{directory}/{name}",)))
+                    _, links[name] = _keep(program, f"{staging}/{name}", attach, transaction)
                 if options.autoattach:
-                    records = _register_links(loaded, staging, records, transaction)
+                    links |= _register_links(loaded, staging, transaction)
+            wanted = loaded.programs if describe else {}
+            records = [_record(wanted[name], f"{directory}/{name}", links[name]) for name in wanted]
             if options.autoattach:
                 _register_unlinked(loaded, transaction)
             return records
@@ -252,17 +256,13 @@ def _is_in_table(program: ProgramSpec) -> bool:
     return program.program_type == ProgramType.STRUCT_OPS
 
 
-def _register_links(
-    loaded: LoadedObject, directory: str, records: list[ProgramInfo], transaction: Transaction
-) -> list[ProgramInfo]:
-    """Register struct_ops maps, their links pinned as ``directory``/MAP; ``records`` with the links."""
+def _register_links(loaded: LoadedObject, directory: str, transaction: Transaction) -> dict[str, int]:
+    """Register struct_ops maps, their links pinned as ``directory``/MAP; their ids by program."""
     if not loaded.struct_ops:
-        return records
+        return {}
     from bpfctl.attach.struct_ops import register_links
 
-    links = register_links(loaded, lambda fd, name: pin_new(fd, f"{directory}/{name}", transaction))
-    names = list(loaded.programs)
-    return [r._replace(link_id=links.get(name, r.link_id)) for name, r in zip(names, records, strict=True)]
+    return register_links(loaded, lambda fd, name: pin_new(fd, f"{directory}/{name}", transaction))
 
 
 def _register_unlinked(loaded: LoadedObject, transaction: Transaction) -> None:
@@ -272,15 +272,18 @@ def _register_unlinked(loaded: LoadedObject, transaction: Transaction) -> None:
         register_unlinked(loaded, transaction)
 
 
-def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> ProgramInfo:
-    """Pin a program at ``path``, or the link of it if it is to be attached, and say what it is."""
-    from bpfctl.inventory.listing import link_id, program_info
-
-    record = program_info(program.fd.number)
+def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> tuple[str, int | None]:
+    """Pin a program at ``path``, or the link of it if it is to be attached: the pin, and the link's id."""
     if not attach:
-        return record._replace(pinned=(pin_new(program.fd.number, path, transaction),))
+        return pin_new(program.fd.number, path, transaction), None
     from bpfctl.attach import auto
+    from bpfctl.inventory.listing import link_id
 
     with auto.attach(program) as link:
-        record = record._replace(link_id=link_id(link.number))
-        return record._replace(pinned=(pin_new(link.number, path, transaction),))
+        return pin_new(link.number, path, transaction), link_id(link.number)
+
+
+def _record(program: Program, pinned: str, link: int | None) -> ProgramInfo:
+    from bpfctl.inventory.listing import program_info
+
+    return program_info(program.fd.number)._replace(pinned=(pinned,), link_id=link)

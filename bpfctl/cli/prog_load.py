@@ -57,7 +57,9 @@ def loadall(app: App, words: list[str]) -> None:
     source, path, options, _ = command
     if dry_run(app, [source], options):
         return
-    records = loading.load_programs(source, path, options=options, session=app.session, warn=app.warn)
+    records = loading.load_programs(
+        source, path, options=options, session=app.session, warn=app.warn, describe=app.output.json
+    )
     if app.output.json:
         app.output.records(records, str)
 
