@@ -31,13 +31,13 @@ def pin_map(reference: Reference, path: str) -> None:
         pin_new(fd.number, path, transaction)
 
 
-def create_map(wanted: NewMap, path: str) -> MapInfo:
-    """Make a map that no object defines, and pin it at ``path``."""
+def create_map(wanted: NewMap, path: str, btf: bytes | None = None) -> MapInfo:
+    """Make a map that no object defines, and pin it at ``path``; ``btf``: bytes with its types."""
     from bpfctl.inventory.listing import map_info
     from bpfctl.loader import Transaction
     from bpfctl.loader.new_map import make_map
 
-    with Transaction() as transaction, make_map(wanted) as fd:
+    with Transaction() as transaction, make_map(wanted, btf) as fd:
         pinned = pin_new(fd.number, path, transaction)
         return map_info(fd.number)._replace(pinned=(pinned,))
 

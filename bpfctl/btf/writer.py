@@ -81,6 +81,31 @@ def subset(btf: Btf, kept: Kept) -> bytes:
     return writer.blob()
 
 
+def closure(btf: Btf, roots: Iterable[int]) -> dict[int, None]:
+    """``roots`` and every type that they refer to, directly or not, for :func:`subset`."""
+    found: dict[int, None] = {}
+    waiting = list(roots)
+    while waiting:
+        type_id = waiting.pop()
+        if type_id and type_id not in found:
+            found[type_id] = None
+            waiting += _references(btf, type_id)
+    return found
+
+
+def _references(btf: Btf, type_id: int) -> list[int]:
+    kind = btf.kind(type_id)
+    if kind in (Kind.STRUCT, Kind.UNION):
+        return [member.type_id for member in btf.members(type_id)]
+    if kind is Kind.ARRAY:
+        return list(btf.array(type_id)[:2])
+    if kind is Kind.DATASEC:
+        return [variable.type_id for variable in btf.datasec(type_id)]
+    if kind is Kind.FUNC_PROTO:
+        return [btf.size_or_type(type_id), *(parameter.type_id for parameter in btf.params(type_id))]
+    return [btf.size_or_type(type_id)] if kind in _REFERRING else []
+
+
 def _copy(
     writer: BtfWriter, btf: Btf, record: BtfType, ids: array[int], members: Collection[int] | None
 ) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from bpfctl.api.sources import resolved
 from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
-from bpfctl.cli.grammar.reference import parse_reference
 from bpfctl.cli.grammar.tokens import Tokens, unknown
+from bpfctl.cli.grammar.types import parse_types
 from bpfctl.errors import UsageError
 from bpfctl.inventory import type_sources
 from bpfctl.inventory.type_sources import MAP_PARTS, Types
 
-_SOURCES = "file FILE, id N, map MAP, prog PROG, kernel, module NAME"
 _MAX_ID = 0xFFFFFFFF
 
 
@@ -32,7 +30,7 @@ def dump(app: App, words: list[str]) -> None:
     Without "root" everything, of a map its key and value.
     """
     tokens = Tokens(words)
-    source = _parse_source(tokens)
+    source = parse_types(tokens, parts=MAP_PARTS)
     format_ = "raw"
     names: list[str] = []
     ids: list[int] = []
@@ -56,31 +54,6 @@ def dump(app: App, words: list[str]) -> None:
     else:
         for text in _header(types):
             app.output.text(text)
-
-
-def _parse_source(tokens: Tokens) -> Callable[[], Types]:
-    """What reads the types; called when the rest of the words is understood."""
-    word = tokens.value("a source of types")
-    if word == "file":
-        path = tokens.value("FILE")
-        base = tokens.value("base") if tokens.take("base") else None
-        return lambda: type_sources.of_file(path, base)
-    if word == "id":
-        number = tokens.number("id", _MAX_ID)
-        return lambda: type_sources.of_id(number)
-    if word == "map":
-        reference = resolved(parse_reference(tokens))
-        part = tokens.next() if tokens.peek() in MAP_PARTS else "kv"
-        return lambda: type_sources.of_map(reference, part)
-    if word == "prog":
-        program = resolved(parse_reference(tokens))
-        return lambda: type_sources.of_program(program)
-    if word in ("kernel", "vmlinux"):
-        return type_sources.of_kernel
-    if word == "module":
-        name = tokens.value("NAME")
-        return lambda: type_sources.of_module(name)
-    raise unknown(word, _SOURCES)
 
 
 def _parse_format(tokens: Tokens) -> str:

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bpfctl.api import hooks, pinning, sources
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import parse_reference
-from bpfctl.cli.grammar.tokens import Tokens, parse_number, unknown
+from bpfctl.cli.grammar.tokens import Tokens, parse_number, shown, unknown
+from bpfctl.cli.grammar.types import parse_types
 from bpfctl.cli.map_words import MAP, open_target
 from bpfctl.errors import UsageError
-from bpfctl.loader.new_map import NewMap
+from bpfctl.inventory.type_sources import Types
+from bpfctl.loader.new_map import NewMap, with_types
+from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType
 
 _U32 = 0xFFFFFFFF
+_KNOWN = "type, key, value, entries, name, flags, inner_map, numa_node, map_extra, dev, btf"
 
 
 @words_command(
     "create",
-    "PATH type TYPE [ key SIZE ] value SIZE entries N [ name NAME ] [ flags FLAG[,FLAG]... ]\n"
-    f"    [ inner_map {MAP} ] [ numa_node N ] [ map_extra N ] [ dev DEV ]",
-    "type key value entries name flags inner_map id pinned numa_node map_extra dev",
+    "PATH type TYPE [ key { SIZE | CTYPE } ] value { SIZE | CTYPE } entries N [ name NAME ]\n"
+    f"    [ flags FLAG[,FLAG]... ] [ inner_map {MAP} ] [ numa_node N ] [ map_extra N ]\n"
+    "    [ dev DEV ] [ btf { file FILE | id N | map MAP | prog PROG | kernel | module NAME } ]",
+    "type key value entries name flags inner_map id pinned numa_node map_extra dev btf file map prog"
+    " kernel module tag",
 )
 def create(app: App, words: list[str]) -> None:
     """Make a map and pin it at PATH; "m:globals/NAME" is NAME where tc and ip share maps.
 
-    FLAG is a number or a name: no_prealloc, no_common_lru, mmapable, ...; sizes are in bytes.
+    FLAG is a number or a name: no_prealloc, no_common_lru, mmapable, ...; sizes are in bytes.  CTYPE is a
+    type that "btf" has, and gives the size.
     """
     tokens = Tokens(words)
     path = tokens.value("PATH")
-    record = pinning.create_map(_parse(tokens), path)
+    wanted, btf = _typed(_parse(tokens))
+    record = pinning.create_map(wanted, path, btf)
     if app.output.json:
         app.output.record(record, str)
 
 
-def _parse(tokens: Tokens) -> NewMap:
+class _Request(NamedTuple):
+    """``names``: types of key and value; ``types``: what reads their source."""
+
+    wanted: NewMap
+    names: dict[str, str]
+    types: Callable[[], Types] | None
+
+
+def _parse(tokens: Tokens) -> _Request:
     wanted = NewMap()
+    names: dict[str, str] = {}
+    types = None
     while tokens:
         word = tokens.next()
         if word == "type":
             wanted = wanted._replace(map_type=_parse_type(tokens.value("TYPE")))
-        elif word == "key":
-            wanted = wanted._replace(key_size=tokens.number(word, _U32))
-        elif word == "value":
-            wanted = wanted._replace(value_size=tokens.number(word, _U32))
+        elif word in ("key", "value"):
+            wanted = _parse_part(tokens, word, wanted, names)
+        elif word == "btf":
+            types = parse_types(tokens)
         elif word == "entries":
             wanted = wanted._replace(max_entries=tokens.number(word, _U32))
         elif word == "numa_node":
@@ -59,12 +79,34 @@ def _parse(tokens: Tokens) -> NewMap:
         elif word in ("dev", "offload_dev"):
             wanted = wanted._replace(ifindex=hooks.interface_index(tokens.value("DEV")))
         else:
-            raise unknown(
-                word, "type, key, value, entries, name, flags, inner_map, numa_node, map_extra, dev"
-            )
+            raise unknown(word, _KNOWN)
     if not wanted.map_type:
         raise UsageError("Command line is not complete: type is missing")
+    return _Request(wanted, names, types)
+
+
+def _parse_part(tokens: Tokens, what: str, wanted: NewMap, names: dict[str, str]) -> NewMap:
+    """A size, or else the name of a type, which goes into ``names``."""
+    if tokens.peek()[:1].isdigit():
+        size = tokens.number(what, _U32)
+        return wanted._replace(key_size=size) if what == "key" else wanted._replace(value_size=size)
+    names[what] = tokens.value(f"{what} SIZE")
     return wanted
+
+
+def _typed(request: _Request) -> tuple[NewMap, bytes | None]:
+    """The map with its types, and their BTF."""
+    wanted, names, types = request
+    if types is None:
+        for what, name in names.items():
+            hint = "a type needs `btf file FILE`, or another source of types"
+            raise UsageError(f"Illegal {what} {shown(name)}: a number of bytes is wanted", hint=hint)
+        return wanted, None
+    if not names:
+        raise UsageError("btf: neither key nor value is the name of a type")
+    if wanted.inner is not None:
+        raise UsageError("btf: the kernel takes no types for maps of maps; those of the inner map count")
+    return with_types(wanted, types().btf, names.get("key"), names.get("value"))
 
 
 def _parse_type(word: str) -> int:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from bpfctl.errors import KernelError, printable
+import errno
+
+from bpfctl.btf.extend import Extension
+from bpfctl.btf.kinds import Kind
+from bpfctl.errors import AmbiguousError, KernelError, NotFoundError, printable
 from bpfctl.inventory.reference import Reference, open_map
+from bpfctl.inventory.type_sources import named
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.explain import map_create_hint
-from bpfctl.record import NamedTuple
-from bpfctl.uapi import MapType, type_name
+from bpfctl.record import TYPE_CHECKING, NamedTuple
+from bpfctl.uapi import ENOTSUPP, MapType, type_name
+
+if TYPE_CHECKING:
+    from bpfctl.btf.types import Btf
+
+_UNTYPED = "maps of this type may take no types, or other ones: with sizes alone it is made without"
+_VALUED = (Kind.INT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.FLOAT, Kind.TYPEDEF)
 
 
 class NewMap(NamedTuple):
@@ -63,6 +74,58 @@ def make_map(wanted: NewMap, btf: bytes | None = None) -> Fd:
         return _create(typed)
 
 
+def with_types(wanted: NewMap, btf: Btf, key: str | None, value: str | None) -> tuple[NewMap, bytes]:
+    """``wanted`` with the types that ``btf`` calls ``key`` and ``value``, and BTF of only these.
+
+    None: of that the size is known, and it is a plain number, as the kernel takes types for both or none.
+    Raises NotFoundError, AmbiguousError, BtfError.
+    """
+    from bpfctl.btf.types import Btf
+    from bpfctl.btf.writer import closure, subset
+
+    roots = [0 if name is None else _type_called(btf, name) for name in (key, value)]
+    kept = closure(btf, roots)
+    ids = {type_id: number for number, type_id in enumerate(sorted(kept), 1)}
+    extension = Extension(Btf.from_bytes(subset(btf, kept)))
+    sizes = [
+        btf.resolve_size(root) if root else size
+        for root, size in zip(roots, (wanted.key_size, wanted.value_size), strict=True)
+    ]
+    key_id, value_id = (
+        ids[root] if root else _add_number(extension, size) for root, size in zip(roots, sizes, strict=True)
+    )
+    typed = wanted._replace(
+        key_size=sizes[0], value_size=sizes[1], key_type_id=key_id, value_type_id=value_id
+    )
+    return typed, extension.blob()
+
+
+def _type_called(btf: Btf, name: str) -> int:
+    """The type of that name, ``struct NAME`` too, that has values."""
+    word, _, bare = name.rpartition(" ")
+    tag = word if word in ("struct", "union", "enum") else ""
+    found: dict[int, int] = {}  # what it comes down to -> the type
+    for type_id in named(btf, bare if tag else name):
+        kind = btf.kind(type_id)
+        if kind in _VALUED and kind.label.startswith(tag):
+            found.setdefault(btf.skip_modifiers(type_id), type_id)
+    if not found:
+        raise NotFoundError(f"no type with values is called {printable(name)}")
+    if len(found) > 1:
+        raise AmbiguousError(f"{len(found)} types are called {printable(name)}", hint=f"struct {name} is one")
+    return next(iter(found.values()))
+
+
+def _add_number(types: Extension, size: int) -> int:
+    """A type for ``size`` bytes of which no more is known; 0 for none."""
+    if not size:
+        return 0
+    if size in (1, 2, 4, 8, 16):
+        return types.add(types.string(f"__u{size * 8}"), Kind.INT, size, size * 8)
+    byte = types.add(types.string("__u8"), Kind.INT, 1, 8)
+    return types.add(0, Kind.ARRAY, 0, byte, byte, size)
+
+
 def _create(attributes: MapAttributes) -> Fd:
     try:
         return Fd(_create_with_retry(attributes))
@@ -73,7 +136,9 @@ def _create(attributes: MapAttributes) -> Fd:
             f"(key {a.key_size}, value {a.value_size}, {a.max_entries} entries, flags {a.map_flags:#x})",
             call="BPF_MAP_CREATE",
             errno=number,
-            hint=map_create_hint(number, a.map_type, a.key_size + a.value_size, a.max_entries),
+            hint=_UNTYPED
+            if a.btf_fd and number in (errno.EINVAL, ENOTSUPP)
+            else map_create_hint(number, a.map_type, a.key_size + a.value_size, a.max_entries),
         ) from error
 
 

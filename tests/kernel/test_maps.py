@@ -332,11 +332,37 @@ def test_maps_in_maps(run: Any, bpffs: Path) -> None:
     assert element["formatted"] == {"key": 1, "value": inner}
 
 
+TYPED = [
+    ("hash key eip_key value traffic", "192.0.2.7", "packets=1", '{"packets":1,"bytes":0}'),
+    ("lpm_trie flags no_prealloc key prefix value policy", "10.0.0.0/8", "POLICY_ALLOW", '"POLICY_ALLOW"'),
+    ("array key 4 value traffic", "1", "bytes=2", '{"packets":0,"bytes":2}'),
+    ("hash key 7 value policy", "[1,2,3,4,5,6,7]", "POLICY_DENY", '"POLICY_DENY"'),
+    ("hash key eip_key value 8", "192.0.2.7", "5", "5"),
+]
+
+
+@pytest.mark.parametrize(("words", "key", "value", "shown"), TYPED)
+def test_a_map_with_types_of_an_object(
+    run: Any, bpffs: Path, words: str, key: str, value: str, shown: str
+) -> None:
+    source = ("btf", "file", TESTDATA / "elastic_ip.bpf.o")
+    run("map", "create", bpffs / "m", "type", *words.split(), "entries", 4, *source, status=0)
+    run("map", "update", "pinned", bpffs / "m", "key", key, "value", value, status=0)
+    found = run("map", "dump", "pinned", bpffs / "m", "format", "ndjson", status=0).stdout.splitlines()
+    (line,) = (line for line in found if line.endswith(f'"value":{shown}}}'))
+    assert key.strip("[]").split(",")[0] in line
+
+
 MISTAKES = [
     ("type hash value 4 entries 4 key 4 flags no_such", 1, 'What is "no_such"?'),
     ("type cache", 1, 'What is "cache"?'),
     ("key 4", 1, "Command line is not complete: type is missing"),
     ("type hash key 4 value 0 entries 0", 2, "cannot create hash map"),
+    ("type hash key u8 value 1", 1, 'Illegal key "u8": a number of bytes is wanted'),
+    ("type hash key 4 value 4 btf kernel", 1, "btf: neither key nor value is the name of a type"),
+    ("type hash key 4 value no_such_type btf kernel", 1, "no type is called no_such_type"),
+    ("type hash key 4 value tcp_v4_rcv btf kernel", 1, "no type with values is called tcp_v4_rcv"),
+    ("type queue value iphdr entries 1 btf kernel", 2, "cannot create queue map"),
 ]
 
 
