@@ -18,6 +18,7 @@ from bpfctl.loader.programs import ProgramRequest, check_native, load_program, r
 from bpfctl.loader.reuse import check_owner
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile import Linker, kernel_btf
+from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import AttachType, MapType, ProgramType
@@ -370,10 +371,10 @@ def _bind_constants(loaded: LoadedObject) -> None:
     """Each program holds the read-only data of its object, used or not, as under libbpf.
 
     Tools look there for what an object says of itself; a kernel that cannot do it (before 5.10) loses
-    nothing else.
+    nothing else.  The kernel's configuration is read-only too, but says nothing of the object.
     """
     for live in loaded.maps.values():
-        if live.spec.frozen:
+        if live.spec.frozen and live.spec.name != KCONFIG:
             for program in loaded.programs.values():
                 with suppress(OSError):
                     bpf.prog_bind_map(program.fd.number, live.fd.number)

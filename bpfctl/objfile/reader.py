@@ -53,7 +53,7 @@ def read_object_bytes(data: bytes, *, path: str = "", maps_abi: str | None = Non
         path=path,
         byte_order=elf.byte_order,
         license=_license(elf),
-        version=_version(elf, warnings),
+        version=_version(elf),
         sections=elf.sections,
         maps=maps,
         programs=programs,
@@ -77,13 +77,13 @@ def _license(elf: Elf) -> str:
     return (_contents(elf, "license") or b"").partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
-def _version(elf: Elf, warnings: list[str]) -> int | None:
+def _version(elf: Elf) -> int | None:
+    section = elf.find_section("version")
     data = _contents(elf, "version")
-    if data is None:
+    if section is None or data is None:
         return None
     if len(data) != 4:
-        warnings.append(f"section version has {len(data)} bytes, not 4: ignored")
-        return None
+        raise elf.error(f"a kernel version has 4 bytes, this section {len(data)}", section=section.index)
     return int.from_bytes(data, "little" if elf.byte_order == "little" else "big")
 
 
@@ -123,18 +123,20 @@ def _needs_types(section: str) -> bool:
 
 
 def _with_symbols(elf: Elf, btf: Btf, externs: tuple[ExternSpec, ...]) -> Btf:
-    """``btf`` with what only symbols know: data sections' sizes and offsets, hidden functions, externs."""
+    """``btf`` with what only symbols know: data sections' sizes and offsets, hidden subprograms, externs."""
     from bpfctl.btf.fixup import VariablePlace, kernel_btf
     from bpfctl.btf.types import Btf
 
     variables: dict[str, VariablePlace] = {}
+    text = elf.find_section(SUBPROGRAMS)
+    subprograms = text.index if text else None
     hidden: set[str] = set()
     for symbol in elf.symbols:
         if symbol.binding == STB_LOCAL or symbol.section_index == SHN_UNDEF:
             continue
         if symbol.type == STT_OBJECT:
             variables[elf.name(symbol)] = VariablePlace(symbol.value, symbol.is_hidden)
-        elif symbol.type == STT_FUNC and symbol.is_hidden:
+        elif symbol.type == STT_FUNC and symbol.is_hidden and symbol.section_index == subprograms:
             hidden.add(elf.name(symbol))
     sizes = {section.name: value_size(section) for section in elf.sections}
     fixed = kernel_btf(btf, section_sizes=sizes, variables=variables, hidden_functions=hidden)

@@ -93,6 +93,9 @@ def test_addresses_reach_the_program() -> None:
         assert [schedule] == known["schedule"]
         assert [lock] == known["bpf_rcu_read_lock"]
         assert (symbol, variable, function) == (0, 0, 0)
+        maps = [info.map_info(loaded.maps[name].fd.number).id for name in loaded.maps if name != ".kconfig"]
+        used = info.prog_info(loaded.program("takes_addresses").fd.number).map_ids
+        assert set(used) <= set(maps), "it holds no configuration that it does not read"
 
 
 def test_kernel_functions_are_called_and_missing_ones_are_not() -> None:

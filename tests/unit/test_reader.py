@@ -145,8 +145,8 @@ def test_license(sections: list[Sec], expected: str) -> None:
 def test_version() -> None:
     assert read(elf_file([Sec("version", words(0x60C00))])).version == 0x60C00
     assert read(elf_file([Sec("version", words(7, order="big"))], byte_order="big")).version == 7
-    obj = read(elf_file([Sec("version", b"12")]))
-    assert (obj.version, obj.warnings) == (None, ["section version has 2 bytes, not 4: ignored"])
+    with pytest.raises(ObjectFileError, match="section version: a kernel version has 4 bytes, this section 2"):
+        read(elf_file([Sec("version", b"12")]))
 
 
 # --- data maps --------------------------------------------------------------------------------------
@@ -318,15 +318,17 @@ def test_broken_source_lines_are_left_out() -> None:
 def test_kernel_btf_has_sizes_offsets_and_linkage() -> None:
     b = BtfBuilder()
     first, second = b.var("first", b.int()), b.var("second", 1)
-    b.func("f", b.func_proto(1))
+    for name in ("f", "entry"):
+        b.func(name, b.func_proto(1))
     section = b.datasec(".bss", [(second, 0, 4), (first, 0, 4)])
     obj = read(
         elf_file(
-            [bss(".bss", 8), Sec(".BTF", b.blob()), code(".text", BODY)],
+            [bss(".bss", 8), Sec(".BTF", b.blob()), code(".text", BODY), code("xdp", BODY)],
             [
                 Sym("first", ".bss", 0, 4),
                 Sym("second", ".bss", 4, 4),
                 func("f", ".text", 0, 16, visibility=STV_HIDDEN),
+                func("entry", "xdp", 0, 16, visibility=STV_HIDDEN),
             ],
         )
     )
@@ -335,9 +337,8 @@ def test_kernel_btf_has_sizes_offsets_and_linkage() -> None:
     btf = Btf.from_bytes(data)
     assert btf.type(section).size_or_type == 8
     assert [(btf.name(v.type_id), v.offset) for v in btf.datasec(section)] == [("first", 0), ("second", 4)]
-    function = btf.find("f", Kind.FUNC)
-    assert function is not None
-    assert btf.linkage(function) is Linkage.STATIC
+    linkage = {btf.name(function): btf.linkage(function) for function in btf.ids(Kind.FUNC)}
+    assert linkage == {"f": Linkage.STATIC, "entry": Linkage.GLOBAL}  # an entry program has no caller
     assert kernel_btf(read(elf_file())) is None
 
 
