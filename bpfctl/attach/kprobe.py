@@ -8,7 +8,7 @@ from bpfctl.attach import perf_link
 from bpfctl.attach.auto import family
 from bpfctl.attach.link_refusals import lacks, refused
 from bpfctl.errors import BpfctlError, printable
-from bpfctl.kernel import perf_event, probe, syscall
+from bpfctl.kernel import kprobes, perf_event, probe
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import Program
 
@@ -19,16 +19,6 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "several functions have this name, or it is not probed for another reason",
     errno.EILSEQ: "no instruction begins at this offset",
 }
-# What functions behind system calls are called, by machine (include/linux/syscalls.h).
-_PREFIXES = {
-    "x86_64": "__x64_sys_",
-    "aarch64": "__arm64_sys_",
-    "s390x": "__s390x_sys_",
-    "riscv64": "__riscv_sys_",
-    "ppc64le": "__powerpc_sys_",
-    "ppc64": "__powerpc_sys_",
-}
-_PLAIN_PREFIX = "__se_sys_"
 
 
 def attach(program: Program) -> Fd:
@@ -45,8 +35,8 @@ def attach(program: Program) -> Fd:
 def attach_syscall(program: Program) -> Fd:
     """The link of ``program`` to the system call that its section names."""
     at_return = family(program.spec) == "kretsyscall"
-    prefix = _PREFIXES.get(syscall.machine(), "") if not probe.SYSCALL_WRAPPER.missing() else _PLAIN_PREFIX
-    return _attach(program, (prefix or _PLAIN_PREFIX) + program.spec.target, 0, at_return)
+    names = kprobes.syscall_functions(program.spec.target)
+    return _attach(program, names[-1 if probe.SYSCALL_WRAPPER.missing() else 0], 0, at_return)
 
 
 def parse_place(program: Program) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 USUAL = "/sys/kernel/tracing"
@@ -25,6 +26,20 @@ def tracepoint_id(mount: str, category: str, name: str) -> int:
     """What perf knows the tracepoint as; FileNotFoundError for one that is not there."""
     with open(f"{mount}/events/{category}/{name}/id", encoding="ascii") as file:
         return int(file.read())
+
+
+def has_tracepoint(category: str, name: str) -> bool | None:
+    """Whether the kernel has it; None where tracefs is not mounted, or may not be read."""
+    mount = find_mount()
+    if mount is None:
+        return None
+    try:
+        os.stat(f"{mount}/events/{category}/{name}/id")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def traceable_functions(mount: str) -> Iterator[tuple[int, str]]:

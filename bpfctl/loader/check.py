@@ -25,6 +25,7 @@ from bpfctl.kernel import syscall
 from bpfctl.loader import verifier
 from bpfctl.loader.explain import program_capabilities
 from bpfctl.loader.externs import Externs, KernelSymbol, resolve
+from bpfctl.loader.hooks import Hooks
 from bpfctl.loader.judge import BtfJudge, RunningJudge
 from bpfctl.loader.kernel_types import KernelTypes
 from bpfctl.loader.object_btf import btf_feature
@@ -95,6 +96,7 @@ class _Checker:
         else:
             self._judge = BtfJudge(kernel)
         self._externs = Externs(obj)
+        self._hooks = Hooks(obj, kernel)
         self._reported: set[str] = set()  # externs that no program can do without
         self._frozen = {spec.name for spec in obj.maps.values() if spec.frozen}
 
@@ -170,6 +172,7 @@ class _Checker:
         if kind is not None:
             yield from self._types(spec, kind)
             yield from self._target(spec, kind)
+            yield from self._hook(spec)
         try:
             linked = link_program(self._obj, spec.name, self._kernel.relocator(self._obj))
         except CoreRelocationError as error:
@@ -207,6 +210,12 @@ class _Checker:
             yield Finding(
                 "target", spec.target or spec.section, UNKNOWN, spec.autoload, text, None, spec.name
             )
+
+    def _hook(self, spec: ProgramSpec) -> Iterator[Finding]:
+        absence = self._hooks.absence(spec)
+        if absence:
+            status = MISSING if absence.known else UNKNOWN
+            yield Finding("target", spec.target, status, spec.autoload, absence.reason, None, spec.name)
 
     def _poisoned(self, spec: ProgramSpec, linked: LinkedProgram, reach: Reach) -> Iterator[Finding]:
         """What CO-RE and kernel functions left for the verifier to refuse, should it get there."""

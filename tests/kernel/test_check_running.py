@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fixture_types import Cli
+from fixture_types import Cli, Requires
 from test_older_kernels import loaded
 
 from bpfctl.loader.check import check
@@ -25,6 +25,21 @@ def test_what_fits_loads_and_what_does_not_is_named(name: str, bpffs: Path) -> N
         loaded(name).close()
     else:
         assert [finding.kind for finding in fit.findings if finding.required] == ["map_type"] * 2
+
+
+@pytest.mark.kernels
+def test_functions_and_tracepoints_that_no_load_asks_for(tmp_path: Path, requires: Requires) -> None:
+    """Judged by the kernel's own lists, which attachments go by."""
+    requires("kprobes")
+    data, moved = (TESTDATA / "hooks.bpf.o").read_bytes(), tmp_path / "moved.bpf.o"
+    for old, new in ((b"kprobe/do_", b"kprobe/no_"), (b"/sched_switch", b"/sched_glitch")):
+        data = data.replace(old, new)
+    moved.write_bytes(data)
+    probed = {"on_call", "on_tracepoint", "on_raw_tracepoint"}
+    for path, expected in ((TESTDATA / "hooks.bpf.o", set()), (moved, probed)):
+        findings = [f for f in check(read_object(str(path))).findings if f.kind == "target"]
+        assert {f.program for f in findings if f.program in probed} == expected
+        assert all(f.status == "missing" for f in findings if f.program in probed)
 
 
 def test_json_and_exit_status(run: Cli) -> None:

@@ -33,7 +33,7 @@ def old_kernel() -> BtfBuilder:
     b.enum("", {"BTF_KIND_FUNC": 12, "BTF_KIND_FUNC_PROTO": 13, "BTF_KIND_VAR": 14, "BTF_KIND_DATASEC": 15})
     number = b.int()
     b.struct("net_device", 256, [("ifindex", number, 1024)])
-    for function in ("vfs_read", "bpf_lsm_file_open", "bpf_iter_task"):
+    for function in ("do_nanosleep", "vfs_read", "bpf_lsm_file_open", "bpf_iter_task"):
         b.func(function, b.func_proto(number, []))
     b.add(8, "btf_trace_sched_switch", b.ptr(0))
     return b
@@ -74,9 +74,25 @@ def test_helpers_and_targets(kernel: str) -> None:
     ]
 
 
+def test_functions_and_tracepoints_that_no_load_asks_for(kernel: str, tmp_path: Path) -> None:
+    """Types say what there is, and what there is not only of raw tracepoints."""
+    moved = tmp_path / "moved.bpf.o"
+    data = Path(_path("hooks")).read_bytes()
+    for old, new in ((b"kprobe/do_", b"kprobe/no_"), (b"/sched_switch", b"/sched_glitch")):
+        data = data.replace(old, new)
+    moved.write_bytes(data)
+    findings = {f.program: f for f in check(read_object(str(moved)), kernel).findings if f.kind == "target"}
+    answers = {name: (f.name, f.status, f.required) for name, f in findings.items()}
+    assert answers["on_call"] == ("no_nanosleep", "unknown", True)
+    assert answers["on_tracepoint"] == ("sched/sched_glitch", "unknown", True)
+    assert answers["on_raw_tracepoint"] == ("sched_glitch", "missing", True)
+    assert findings["on_raw_tracepoint"].reason == "the kernel has no tracepoint called sched_glitch"
+    assert answers["on_typed_tracepoint"] == ("sched_glitch", "missing", True)
+
+
 def test_where_it_is(kernel: str) -> None:
     fit = check(read_object(str(TESTDATA / "hooks.bpf.o")), kernel)
-    call, target, _ = fit.findings
+    call, target, _ = fit.findings  # what its other programs are for is there
     assert call.instruction is not None
     assert call.source == "testdata/hooks.bpf.c:17: return bpf_get_attach_cookie(ctx) == 0;"
     assert call.reason == "the kernel has no bpf_get_attach_cookie"

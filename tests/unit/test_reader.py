@@ -145,7 +145,9 @@ def test_license(sections: list[Sec], expected: str) -> None:
 def test_version() -> None:
     assert read(elf_file([Sec("version", words(0x60C00))])).version == 0x60C00
     assert read(elf_file([Sec("version", words(7, order="big"))], byte_order="big")).version == 7
-    with pytest.raises(ObjectFileError, match="section version: a kernel version has 4 bytes, this section 2"):
+    with pytest.raises(
+        ObjectFileError, match="section version: a kernel version has 4 bytes, this section 2"
+    ):
         read(elf_file([Sec("version", b"12")]))
 
 
