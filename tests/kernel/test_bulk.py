@@ -6,20 +6,27 @@ import io
 import json
 import struct
 import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import types_of_c
 from btf_builder import BtfBuilder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_maps import create, reference
 
+from bpfctl.btf.views import plain_codec
+from bpfctl.cli.map_dump import csv_chunks, typed_chunks
 from bpfctl.errors import BpfctlError
+from bpfctl.inventory import batch
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.textforms import ElementReader, Source
 from bpfctl.inventory.transfer import Piece, write_all
-from bpfctl.inventory.typed import map_types
+from bpfctl.inventory.typed import Types, map_types
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
 from bpfctl.uapi import BPF_NOEXIST, MapType
@@ -48,11 +55,11 @@ def flows() -> Iterator[OpenMap]:
         yield target
 
 
-def load(target: OpenMap, data: bytes, form: str, **how: Any) -> int:
+def load(target: OpenMap, data: bytes, form: str, types: Types | None = None, **how: Any) -> int:
     """As `map load` does."""
 
     def pieces() -> Iterator[Piece]:
-        reader = ElementReader(target, map_types(target))
+        reader = ElementReader(target, types or map_types(target))
         for numbered in reader.blocks(Source("x", io.BytesIO(data)), form):
             yield Piece(numbered.block, lambda number: f"x:{numbered.line(number)}")  # noqa: B023
 
@@ -121,6 +128,33 @@ def test_values_of_each_cpu(requires: Any) -> None:
         assert found == struct.pack("=Q8x", 3)
         with pytest.raises(BpfctlError, match=rf"x:1: values: there is no list of {target.cpus} values"):
             load(target, b'{"key":2,"values":[]}', "ndjson")
+
+
+def dumped(target: OpenMap, types: Types, form: str) -> str:
+    """As `map dump format` prints it."""
+    if form == "csv":
+        return "".join(csv_chunks(target, types))
+    return "".join(typed_chunks(target, types, array=form == "json"))
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_value_of_any_type_survives_dump_and_load(data: st.DataObject) -> None:
+    """Through a map of the kernel and back, in every format."""
+    t = types_of_c.Types(sys.byteorder)
+    type_id, size = types_of_c.anything(data.draw, t, 3)
+    if not size:
+        return
+    kind = data.draw(st.sampled_from([MapType.HASH, MapType.ARRAY, MapType.PERCPU_HASH]))
+    with create(kind, 4, size, 1) as fd, open_elements(reference(fd)) as target:
+        types = Types(plain_codec(4, sys.byteorder), t.codec(type_id), True)
+        width = target.value_bytes
+        bpf.map_update(fd.number, bytes(4), data.draw(st.binary(min_size=width, max_size=width)))
+        for form in ("json", "ndjson", "csv"):
+            text = dumped(target, types, form)
+            batch.clear(target)
+            assert load(target, text.encode(), form, types=types) == 1
+            assert dumped(target, types, form) == text
 
 
 BROKEN = [

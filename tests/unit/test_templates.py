@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_values import Types, anything
+from types_of_c import Types, anything
 
 from bpfctl.btf.scalars import Codec
 from bpfctl.btf.templates import Layout, LinePrinter, LineReader
@@ -34,6 +34,10 @@ def test_prints_what_the_codec_shows(data: st.DataObject) -> None:
     assert [json.loads(line) for line in text.splitlines()] == [
         {"key": 0, "value": json.loads(json.dumps(codec.decode(row)))} for row in rows
     ]
+    reader = LineReader(Layout(plain_codec(4, "little"), "little"), Layout(codec, "little"), LINE, "little")
+    if reader.usable and rows:
+        meaningful = [bytes(a & b for a, b in zip(row, codec.mask(), strict=True)) for row in rows]
+        assert reader.read(f"{text}\n".encode()) == (len(rows), bytes(4 * len(rows)), b"".join(meaningful))
 
 
 def traffic() -> Codec:
