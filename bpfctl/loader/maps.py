@@ -20,7 +20,14 @@ from bpfctl.loader.explain import map_create_hint
 from bpfctl.loader.fallbacks import lesser_maps
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import NoPins, PinPlan, kernel_map_name
-from bpfctl.loader.reuse import check_constants, differences, open_pin, open_pinned_map, reading_pin
+from bpfctl.loader.reuse import (
+    MIGRATED,
+    check_constants,
+    differences,
+    open_pin,
+    open_pinned_map,
+    reading_pin,
+)
 from bpfctl.objfile.externs import KCONFIG
 from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
 from bpfctl.record import TYPE_CHECKING
@@ -120,7 +127,7 @@ class MapMaker:
 
     def _migrate(self, spec: MapSpec, wanted: MapAttributes, path: str) -> bool:
         """Make the map that is to take the place of the one pinned at ``path``; False: that one fits."""
-        from bpfctl.loader.migrate import MIGRATED, Migration
+        from bpfctl.loader.migrate import Migration
 
         pinned = open_pin(path)
         if pinned is None:

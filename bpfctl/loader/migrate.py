@@ -42,7 +42,7 @@ from bpfctl.kernel import bpf, bpffs, info, map_merge, syscall
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import pin
-from bpfctl.loader.reuse import Difference, mismatch_table
+from bpfctl.loader.reuse import Difference, mismatch_table, share_elements
 from bpfctl.loader.transaction import Transaction
 from bpfctl.objfile.spec import MapSpec
 from bpfctl.record import NamedTuple
@@ -52,16 +52,6 @@ _SUFFIX = "_bpfctl"  # and the process id: bpffs takes no dots in names
 _PASSES = 4  # over the old map; one that is still written to after that has another user
 _CLOCK_SLACK = 60 * 10**9  # ns
 _LRU = frozenset({MapType.LRU_HASH, MapType.LRU_PERCPU_HASH})
-# Types whose elements mean the same in each other.
-MIGRATED = {
-    MapType.HASH: "hash",
-    MapType.LRU_HASH: "hash",
-    MapType.PERCPU_HASH: "percpu hash",
-    MapType.LRU_PERCPU_HASH: "percpu hash",
-    MapType.ARRAY: "array",
-    MapType.PERCPU_ARRAY: "percpu array",
-    MapType.LPM_TRIE: "lpm trie",
-}
 
 Warn = Callable[[str], object]
 
@@ -146,8 +136,7 @@ class Migration:
     # --- what goes where ---
 
     def _check_kinds(self) -> None:
-        old, new = (MIGRATED.get(MapType(m.map_type)) for m in (self.old, self.new))
-        if old is None or old != new:
+        if not share_elements(self.old.map_type, self.new.map_type):
             names = [type_name(MapType, m.map_type) for m in (self.old, self.new)]
             raise self._refusal(f"elements of type {names[0]} cannot go into type {names[1]}")
 

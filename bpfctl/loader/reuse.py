@@ -18,6 +18,17 @@ from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
 # devmap: kernel/bpf/devmap.c, dev_map_init_map().
 _KERNEL_FLAGS = {MapType.DEVMAP: MapFlag.RDONLY_PROG, MapType.DEVMAP_HASH: MapFlag.RDONLY_PROG}
 
+# Types whose elements mean the same in each other.
+MIGRATED: dict[int, str] = {
+    MapType.HASH: "hash",
+    MapType.LRU_HASH: "hash",
+    MapType.PERCPU_HASH: "percpu hash",
+    MapType.LRU_PERCPU_HASH: "percpu hash",
+    MapType.ARRAY: "array",
+    MapType.PERCPU_ARRAY: "percpu array",
+    MapType.LPM_TRIE: "lpm trie",
+}
+
 
 class Difference(NamedTuple):
     """One field in which object and pin disagree, as text."""
@@ -40,7 +51,7 @@ def open_pinned_map(path: str, wanted: MapAttributes, name: str) -> tuple[Fd, in
         pinned = _map_info(fd, path)
         found = differences(wanted, pinned)
         if found:
-            raise mismatch(name, path, pinned.id, found)
+            raise _mismatch(name, path, pinned, wanted.map_type, found)
     except BaseException:
         fd.close()
         raise
@@ -64,6 +75,12 @@ def open_pin(path: str) -> Fd | None:
         fd.close()
         raise
     return fd
+
+
+def share_elements(one: int, other: int) -> bool:
+    """Whether what is in a map of type ``one`` can go into one of type ``other``, as `migrate` does it."""
+    kind = MIGRATED.get(one)
+    return kind is not None and kind == MIGRATED.get(other)
 
 
 def _map_info(fd: Fd, path: str) -> info.MapInfo:
@@ -118,15 +135,20 @@ def _flags_text(flags: int) -> str:
     return f"{flags:#x} ({', '.join(flag_names(MapFlag, flags))})" if flags else "0"
 
 
-def mismatch(name: str, path: str, map_id: int, found: list[Difference]) -> PinMismatchError:
+def _mismatch(
+    name: str, path: str, pinned: info.MapInfo, wanted_type: int, found: list[Difference]
+) -> PinMismatchError:
     """The error for a pin that does not fit: a table, object against pin, and what to do."""
-    return PinMismatchError(
-        f"map {printable(name)} of the object differs from map id {map_id} pinned at {path}",
-        details=mismatch_table(found, "pinned"),
-        hint=(
+    hint = f"if nothing needs what is in it, remove the pin with `rm {path}` and run the command again"
+    if share_elements(pinned.type, wanted_type):
+        hint = (
             "`migrate` at the end of the command makes a new map and takes the contents over, `dry-run` "
-            f"shows how; if nothing needs them, remove the pin with `rm {path}` and run the command again"
-        ),
+            f"shows how; {hint}"
+        )
+    return PinMismatchError(
+        f"map {printable(name)} of the object differs from map id {pinned.id} pinned at {path}",
+        details=mismatch_table(found, "pinned"),
+        hint=hint,
     )
 
 
@@ -150,7 +172,10 @@ def check_constants(fd: Fd, path: str, wanted: bytes, name: str) -> None:
         first = next(at for at, (a, b) in enumerate(zip(pinned, wanted, strict=True)) if a != b)
         raise PinMismatchError(
             f"the constants of map {printable(name)} differ from byte {first} on from those pinned at {path}",
-            hint=f"remove it with `rm {path}`, or pin the maps of this object elsewhere",
+            hint=(
+                "`migrate` at the end of the command puts a map with this object's constants in its place; "
+                f"or remove it with `rm {path}`, or pin the maps of this object elsewhere"
+            ),
         )
 
 

@@ -108,6 +108,23 @@ def test_what_would_be_lost_is_refused(run: Any, first: Path) -> None:
         run("prog", "load", V2, "m:two", *words, status=1)
 
 
+def test_every_type_of_map_and_variables_are_carried_over(run: Any, bpffs: Path) -> None:
+    load = ("prog", "load", TESTDATA / "kept_counts.bpf.o", "m:one", "pinmaps", bpffs / "kept")
+    run(*load, status=0)
+    maps = ("recent", "sources", "visitors", "slots")  # LRU, per-CPU, both, array
+    for name in maps:
+        run("map", "update", "pinned", bpffs / "kept" / name, "key", 2, "value", "packets=9", "flags=3")
+    run("map", "globals", "prog", "pinned", "m:one", "set", "limit=50", "set", "seen=11", status=0)
+    load = ("prog", "load", TESTDATA / "kept_counts_v2.bpf.o", "m:two", "pinmaps", bpffs / "kept", "migrate")
+    assert run(*load, status=0).stderr.count("Note: map ") == 6
+    for name in maps:
+        found = values(run, bpffs / "kept" / name)["2"]
+        each = found if isinstance(found, list) else [found]
+        assert all(value == {"bytes": 0, "packets": 9, "flags": 3} for value in each)
+    variables = json.loads(run("-j", "map", "globals", "prog", "pinned", "m:two", status=0).stdout)
+    assert {v["name"]: v["value"] for v in variables} == {"limit": 50, "burst": 7, "seen": 11, "dropped": 0}
+
+
 SHAPE = "type {} key 4 value {} entries {}"
 # the map that is pinned where an object has a per-CPU array of 256 times 32 bytes without BTF, and the answer
 WITHOUT_BTF = [

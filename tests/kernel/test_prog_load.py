@@ -160,7 +160,11 @@ def test_other_constants_are_not_shared(bpffs: Path, run: Cli) -> None:
     done = run(*words, bpffs / "two", "pinmaps", "m:shared", *setting, status=1)
     shown = "Error: the constants of map .rodata differ from byte "
     assert done.stderr.startswith(shown), done.stderr
+    assert "Hint: `migrate` at the end of the command puts a map with" in done.stderr
     assert not (bpffs / "two").exists()
+    run(*words, bpffs / "two", "pinmaps", "m:shared", *setting, "migrate", status=0)
+    constants = run("map", "globals", "prog", "pinned", bpffs / "two", status=0).stdout
+    assert '"site":"home"' in constants.replace(" ", "")
 
 
 # --- verdicts ------------------------------------------------------------------------------------
