@@ -41,6 +41,7 @@ Where a change goes:
   elements of maps                        inventory/ batch.py, typed.py, textforms.py; loader/restore.py
   what happens in maps                    inventory/ watching.py, events.py, record_types.py; kernel/
   a benchmark                             bench/, generated programs that the kernel times
+  a program that bpfctl writes itself     asm.py
   a rule of advise                        advise/*_rules.py; what it may rely on: interpret.py, sites.py
   a command                               cli/, its words in cli/grammar/, help by click in cli/clicked.py
   a system call                           kernel/, all of them through kernel/syscall.py

@@ -245,7 +245,7 @@ def _thrash_map() -> Fd:
 
 def thrash_program(fd: int) -> bytes:
     """Reads one byte of each cache line, 4096 lines a run, on from where the last run stopped."""
-    from bpfctl.bench.asm import Code
+    from bpfctl.asm import Code
 
     code = Code()
     code.map_value(6, fd, 0)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from bpfctl.bench.asm import FP, Code
+from bpfctl.asm import FP, Code
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, REINSERT, UPDATE, Shape
 from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from bpfctl.errors import KernelError, NotSupportedError
 from bpfctl.inventory import names
+from bpfctl.inventory.counters import CounterRecord, counting
 from bpfctl.inventory.reference import PROGRAM, Reference, iter_open, open_program
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
@@ -33,6 +34,7 @@ class Profile(NamedTuple):
     runs_per_second: float
     cpu_percent: float
     recursion_misses: int
+    counters: tuple[CounterRecord, ...] | None = None  # of those that were asked for
 
 
 class _Count(NamedTuple):
@@ -41,11 +43,14 @@ class _Count(NamedTuple):
     name: str
 
 
-def profile(reference: Reference | None, wait: Callable[[], object]) -> list[Profile]:
+def profile(
+    reference: Reference | None, wait: Callable[[], object], counters: Sequence[str] = ()
+) -> list[Profile]:
     """What programs did while ``wait`` ran: the one that ``reference`` names, or all that ran, busiest first.
 
-    Raises as :func:`open_program`, NotSupportedError where the kernel cannot count on demand (before
-    Linux 5.8), KernelError where this process may not ask for it.
+    ``counters``: words of :data:`bpfctl.inventory.counters.COUNTERS`, of one program only.  Raises as
+    :func:`open_program` and :func:`bpfctl.inventory.counters.counting`, NotSupportedError where the kernel
+    cannot count on demand (before Linux 5.8), KernelError where this process may not ask for it.
     """
     with _counting():
         if reference is None:
@@ -54,10 +59,11 @@ def profile(reference: Reference | None, wait: Callable[[], object]) -> list[Pro
             pairs = [(before[count.facts.id], count) for count in _all() if count.facts.id in before]
             ran = [record for record in (_difference(*pair) for pair in pairs) if record.run_cnt]
             return sorted(ran, key=lambda record: -record.run_time_ns)
-        with open_program(reference) as fd:
+        with open_program(reference) as fd, counting(fd.number, counters) as read:
             first = _count(fd.number)
             wait()
-            return [_difference(first, _count(fd.number))]
+            record = _difference(first, _count(fd.number))
+            return [record._replace(counters=tuple(read())) if counters else record]
 
 
 def _counting() -> Fd:

@@ -19,10 +19,10 @@ _COUNTER_SHIFT = 32  # of ref_ctr_offset in a uprobe's config
 _UNITS = "/sys/bus/event_source/devices"
 
 
-def _open(kind: int, config: int, config1: int = 0, config2: int = 0) -> int:
-    """In all processes, which for these kinds is said by any one CPU."""
+def _open(kind: int, config: int, config1: int = 0, config2: int = 0, cpu: int = 0) -> int:
+    """In all processes on ``cpu``; of tracepoints and probes any one CPU means all."""
     attr = bytearray(_ATTR.pack(kind, _ATTR.size, config, 0, 0, 0, 0, 0, 0, config1, config2))
-    return syscall.system.perf_event_open(attr, -1, 0)
+    return syscall.system.perf_event_open(attr, -1, cpu)
 
 
 def tracepoint(number: int) -> int:
@@ -47,9 +47,9 @@ def uprobe(path: str, offset: int, *, at_return: bool, counter: int = 0) -> int:
     return _open(kind, config | counter << _COUNTER_SHIFT, address(name), offset)
 
 
-def counter(kind: int, config: int) -> int:
-    """A counter of the hardware, on the first CPU; FileNotFoundError where the hardware has none such."""
-    return _open(kind, config)
+def counter(kind: int, config: int, cpu: int) -> int:
+    """A counter of ``cpu``, which counts from now on; FileNotFoundError where the hardware has none such."""
+    return _open(kind, config, cpu=cpu)
 
 
 def bpf_output(cpu: int) -> int:

@@ -33,7 +33,7 @@ from bpfctl.cli.command import Command, Group
 from bpfctl.cli.root import ROOT, parse_arguments, run
 from bpfctl.cli.version import VersionInfo
 from bpfctl.errors import BpfctlError, UsageError
-from bpfctl.inventory import features, jited, profile, prog_run, records, variables, xlated
+from bpfctl.inventory import counters, features, jited, profile, prog_run, records, variables, xlated
 from bpfctl.kernel import syscall
 from bpfctl.loader import check, migrate, reuse, verdict
 
@@ -83,6 +83,7 @@ RECORDS: list[tuple[str, str, str, type]] = [
     ("bpfctl-prog.8", "Machine code", "insns[].", jited.MachineInstruction),
     ("bpfctl-prog.8", "Runs", "", prog_run.Run),
     ("bpfctl-prog.8", "Profiles", "", profile.Profile),
+    ("bpfctl-prog.8", "Profiles", "counters[].", counters.CounterRecord),
     ("bpfctl-map.8", "bpfctl map show", "", records.MapInfo),
     ("bpfctl-map.8", "bpfctl map show", "pids[].", records.Process),
     ("bpfctl-map.8", "Migration", "", migrate.Plan),

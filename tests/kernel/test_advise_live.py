@@ -20,8 +20,8 @@ from bpfctl.advise.advice import advise
 from bpfctl.advise.code import Device
 from bpfctl.advise.live import read_live
 from bpfctl.advise.machine import this_machine
-from bpfctl.bench.asm import FP
-from bpfctl.bench.asm import Code as Asm
+from bpfctl.asm import FP
+from bpfctl.asm import Code as Asm
 from bpfctl.inventory.reference import PROGRAM, Reference, open_id
 from bpfctl.kernel import bpf, info, rtnl_link
 from bpfctl.kernel.bpf import MapAttributes

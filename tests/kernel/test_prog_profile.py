@@ -9,14 +9,15 @@ import struct
 from pathlib import Path
 
 import pytest
-from fixture_types import Cli
+from fixture_types import Cli, Requires
 from programs import XDP_PASS, load, program_id
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, NotSupportedError
-from bpfctl.inventory.counters import refuse
+from bpfctl.inventory.counters import counting
 from bpfctl.inventory.profile import profile
 from bpfctl.inventory.reference import Reference
 from bpfctl.kernel import bpf, syscall
+from bpfctl.kernel.fd import Fd
 from bpfctl.uapi import Command, ProgramType
 
 pytestmark = pytest.mark.kernel
@@ -74,30 +75,61 @@ def test_a_kernel_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
         profile(None, lambda: None)
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, 0])
-def test_counters_of_the_hardware(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.kernels
+def test_counters_read_at_entry_and_exit(run: Cli, bpffs: Path, testdata: Path, requires: Requires) -> None:
+    """By the clock of the CPU, which needs no hardware and takes the way of all counters."""
+    requires("fentry")
+    run("prog", "load", testdata / "xdp_pass.bpf.o", bpffs / "counted", status=0)
+    with Fd(bpf.obj_get(str(bpffs / "counted"))) as program:
+        before = list(bpf.iter_ids(Command.LINK_GET_NEXT_ID))
+
+        def work() -> None:
+            bpf.prog_test_run(program.number, bpf.RunInput(data=bytes(64), repeat=RUNS))
+
+        work()  # before: not counted
+        (record,) = profile(Reference("pinned", str(bpffs / "counted")), work, ["cpu_clock"])
+        assert record.run_cnt == RUNS
+        assert record.counters is not None
+        (counter,) = record.counters
+        assert (counter.name, counter.runs, counter.percent) == ("cpu_clock", RUNS, 100)
+        assert counter.per_run == pytest.approx(counter.value / RUNS, abs=0.1)
+        assert 0 < counter.value < record.duration
+        assert list(bpf.iter_ids(Command.LINK_GET_NEXT_ID)) == before, "nothing stays attached"
+    words = ("pinned", bpffs / "counted", "duration", "0.01", "cpu_clock")
+    text = run("prog", "profile", *words, status=0).stdout
+    assert text.endswith("\n    cpu_clock 0  runs 0  per run -\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.ENODEV])
+def test_counters_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     class Machine(syscall.System):
         def perf_event_open(self, attr: bytearray, pid: int, cpu: int) -> int:
-            assert (pid, cpu, *struct.unpack_from("=2IQ", attr)) == (-1, 0, 3, 72, 0x10004)
-            if number:
-                raise OSError(number, os.strerror(number))
-            return os.open("/dev/null", os.O_RDONLY)
+            assert (pid, *struct.unpack_from("=2IQ", attr)) == (-1, 3, 72, 0x10004)
+            raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(syscall, "system", Machine())
-    with pytest.raises(BpfctlError) as refused:
-        refuse(["itlb_misses"])
+    with (
+        load(ProgramType.XDP, XDP_PASS) as program,
+        pytest.raises(BpfctlError) as refused,
+        counting(program.number, ["itlb_misses"]),
+    ):
+        pass
     assert isinstance(refused.value, NotSupportedError) == (number != errno.EACCES)
-    said = {
-        errno.ENOENT: "this machine has no hardware counter of misses of the instruction TLB (itlb_misses)",
-        errno.EACCES: "cannot ask for the hardware counter of misses of the instruction TLB",
-        0: "hardware counters of programs (itlb_misses) are not read by bpfctl",
-    }
-    assert refused.value.message.startswith(said[number])
+    said = "this machine has no hardware counter of misses of the instruction TLB (itlb_misses)"
+    if number == errno.EACCES:
+        said = "cannot ask for the counter of misses of the instruction TLB"
+    assert refused.value.message.startswith(said)
 
 
-def test_counters_are_refused(run: Cli) -> None:
-    done = run("prog", "profile", "duration", "1", "cycles", "llc_misses", status=2)
-    assert "hardware counter" in done.stderr
+def test_counters_are_of_one_program_that_has_types(run: Cli) -> None:
+    with load(ProgramType.XDP, XDP_PASS, "untyped") as program:
+        words = ("id", program_id(program), "duration", "1", "cpu_clock")
+        done = run("prog", "profile", *words, status=1)
+        assert "program untyped" in done.stderr
+        assert done.stderr.endswith("was loaded without types, so that no counter can be read at its entry\n")
+    assert run("prog", "profile", "cycles", status=1).stderr.startswith(
+        "Error: counters are of one program\n"
+    )
     unknown = run("prog", "profile", "cycles", "warps", status=1).stderr
     assert unknown.startswith(
         'Error: What is "warps"?\nHint: known here: id, pinned, name, tag, duration; the counters '

@@ -29,8 +29,8 @@ from bpfctl.advise.values import (
     inner,
     join,
 )
-from bpfctl.bench.asm import FP
-from bpfctl.bench.asm import Code as Asm
+from bpfctl.asm import FP
+from bpfctl.asm import Code as Asm
 from bpfctl.bench.compare import OldReport
 from bpfctl.bench.figures import Interval
 from bpfctl.btf.kinds import Kind

@@ -15,8 +15,8 @@ from bpfctl.advise.code import Code, MapDefinition, map_loads
 from bpfctl.advise.interpret import interpret
 from bpfctl.advise.sites import MapCall
 from bpfctl.advise.state import CURRENT, HIT, LOOKED, MISS, Fact
-from bpfctl.bench.asm import FP
-from bpfctl.bench.asm import Code as Asm
+from bpfctl.asm import FP
+from bpfctl.asm import Code as Asm
 from bpfctl.insn import ALU64, CALL, EXIT, JMP, LD_IMM64, LDX, ST, STX, Instruction, decode
 from bpfctl.uapi import BPF_PSEUDO_CALL, BPF_PSEUDO_MAP_FD, MapType, ProgramType
 

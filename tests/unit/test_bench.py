@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpfctl import insn
+from bpfctl.asm import Code
 from bpfctl.bench import programs
-from bpfctl.bench.asm import Code
 from bpfctl.bench.compare import changes, read_report
 from bpfctl.bench.figures import Interval, interval, kendall_tau, median, ranks, variation
 from bpfctl.bench.host import Host

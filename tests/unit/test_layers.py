@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bpfctl"
 
 LEAVES = {"errors", "record", "uapi"}
-LEFT = LEAVES | {"btf", "helpers", "insn", "objfile", "since"}
+LEFT = LEAVES | {"asm", "btf", "helpers", "insn", "objfile", "since"}
 VERBS = {"advise", "attach", "bench", "inventory", "loader"}
 
 # room -> the rooms that it may import; a room is a module or package directly under bpfctl
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "helpers": {"record", "uapi"},
     "since": {"record"},
     "insn": LEAVES | {"helpers"},
+    "asm": LEAVES | {"insn"},
     "btf": LEAVES | {"insn"},
     "objfile": LEAVES | {"btf", "insn"},
     "kernel": LEAVES | {"insn"},
