@@ -1,9 +1,9 @@
-"""``NamedTuple`` and ``dataclass`` without their cost at start-up.
+"""``NamedTuple``, ``dataclass``, ``IntEnum`` and ``StrEnum`` without their cost at start-up.
 
-Those of the standard library compile methods for every class as it is defined, and importing ``typing`` and
-``dataclasses`` takes longer than the work of a small command.  Here a constructor is compiled when the
-first instance is made; a command makes instances of few of the classes that it imports.  Type checkers see
-the originals, of which these do what the package uses.
+Those of the standard library compile methods for every class as it is defined, and importing ``typing``,
+``dataclasses`` and ``enum`` takes longer than the work of a small command.  Here a constructor is compiled
+when the first instance is made; a command makes instances of few of the classes that it imports.  Type
+checkers see the originals, of which these do what the package uses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
+    from enum import IntEnum as IntEnum
+    from enum import StrEnum as StrEnum
     from typing import NamedTuple as NamedTuple
 else:
     from _collections import _tuplegetter
@@ -143,3 +145,57 @@ else:
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     _METHODS = {"__init__": _first_init, "__eq__": _equal, "__repr__": _repr}
+
+    class _EnumMeta(type):
+        """Makes members of the plain values in a class body; a call finds the one that has a value."""
+
+        def __new__(meta, name, bases, body):
+            plain = bases[0].__mro__[1]
+            values = {key: value for key, value in body.items() if type(value) is plain and key[0] != "_"}
+            cls = type.__new__(meta, name, bases, {k: v for k, v in body.items() if k not in values})
+            cls._by_value = {}
+            cls.__members__ = {}
+            for key, value in values.items():
+                member = cls._by_value.get(value)
+                if member is None:  # else an alias
+                    member = cls._by_value[value] = plain.__new__(cls, value)
+                    member.name, member.value = key, value
+                cls.__members__[key] = member
+                setattr(cls, key, member)
+            return cls
+
+        def __call__(cls, value):
+            try:
+                return cls._by_value[value]
+            except KeyError:
+                raise ValueError(f"{value!r} is not a valid {cls.__qualname__}") from None
+
+        def __getitem__(cls, name):
+            return cls.__members__[name]
+
+        def __iter__(cls):
+            return iter(cls._by_value.values())
+
+        def __len__(cls):
+            return len(cls._by_value)
+
+    def _enum_repr(self):
+        return f"<{type(self).__qualname__}.{self.name}: {self.value!r}>"
+
+    class IntEnum(int, metaclass=_EnumMeta):
+        """Base of enumerations whose members are numbers."""
+
+        __repr__ = _enum_repr
+        __str__ = int.__repr__
+
+        def __reduce__(self):
+            return type(self), (self.value,)
+
+    class StrEnum(str, metaclass=_EnumMeta):
+        """Base of enumerations whose members are texts."""
+
+        __repr__ = _enum_repr
+        __str__ = str.__str__
+
+        def __reduce__(self):
+            return type(self), (self.value,)

@@ -7,7 +7,7 @@ is dropped.  Objects may carry any number, so specs keep plain ``int`` and only 
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from bpfctl.record import IntEnum
 
 
 class Command(IntEnum):
@@ -218,7 +218,7 @@ class LinkType(IntEnum):
     SOCKMAP = 14
 
 
-class MapFlag(IntFlag):
+class MapFlag(IntEnum):
     """``map_flags`` of BPF_MAP_CREATE (bit values)."""
 
     NO_PREALLOC = 1 << 0
@@ -242,7 +242,7 @@ class MapFlag(IntFlag):
     NO_USER_CONV = 1 << 18
 
 
-class ProgramFlag(IntFlag):
+class ProgramFlag(IntEnum):
     """``prog_flags`` of BPF_PROG_LOAD (bit values)."""
 
     STRICT_ALIGNMENT = 1 << 0
@@ -290,7 +290,7 @@ def type_name(kind: type[IntEnum], number: int) -> str:
         return str(number)
 
 
-def flag_names(kind: type[IntFlag], value: int) -> list[str]:
+def flag_names(kind: type[IntEnum], value: int) -> list[str]:
     """Lower-case names of the bits set in ``value``; an unknown rest comes last, in hex.
 
     >>> flag_names(MapFlag, 0x80000003)

@@ -119,7 +119,7 @@ def _of_updates(
     """A9 and A15: what insertion costs."""
     if definition.token not in usage.updated:
         return
-    flags = MapFlag(definition.flags)
+    flags = definition.flags
     shared = definition.type in _LRU and not flags & MapFlag.NO_COMMON_LRU and machine.cpus > 1
     if shared and definition.max_entries >= machine.cpus * _SMALLEST_SHARE:
         found = _finding(
@@ -133,7 +133,11 @@ def _of_updates(
             "keys that move between CPUs are evicted too early",
         )
         yield _at_update(subject, usage, definition, found)
-    if definition.type in HASHES and flags & MapFlag.NO_PREALLOC and definition.token in usage.data_path:
+    if (
+        definition.type in HASHES
+        and definition.flags & MapFlag.NO_PREALLOC
+        and definition.token in usage.data_path
+    ):
         found = _finding(
             subject,
             definition,

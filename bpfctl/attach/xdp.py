@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from enum import StrEnum
 
 from bpfctl.attach import refusals, xdp_refusals
 from bpfctl.attach.interfaces import interface_index
@@ -17,7 +16,7 @@ from bpfctl.kernel import bpf, info, rtnl_link
 from bpfctl.kernel.fd import Fd
 from bpfctl.kernel.netlink import AnswerLostError, NetlinkError, NetlinkSocket
 from bpfctl.kernel.rtnl_link import LinkState, XdpSlots
-from bpfctl.record import TYPE_CHECKING, NamedTuple
+from bpfctl.record import TYPE_CHECKING, NamedTuple, StrEnum
 from bpfctl.uapi import Command, ProgramType
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def shapes_like(model: Model) -> tuple[Shape, ...]:
         shapes.append(_as(own, "lru_hash_no_common", MapType.LRU_HASH, MapFlag.NO_COMMON_LRU))
         if model.key_size <= _DENSE_KEY:
             shapes += [_as(own, type_name(MapType, kind), kind) for kind in _ARRAYS]
-    distinct: dict[tuple[MapType, MapFlag], Shape] = {}
+    distinct: dict[tuple[MapType, int], Shape] = {}
     for shape in shapes:
         distinct.setdefault((shape.map_type, shape.flags), shape)
     return tuple(distinct.values())
@@ -66,7 +66,7 @@ def _own_shape(model: Model) -> Shape:
             f"{what} has {model.max_entries} entries; up to {_MOST_ENTRIES} can be measured",
             hint="name smaller ones with sizes",
         )
-    flags = MapFlag(model.flags) & _KEPT_FLAGS
+    flags = model.flags & _KEPT_FLAGS
     return Shape(
         printable(model.name),
         MapType(model.map_type),
@@ -77,7 +77,7 @@ def _own_shape(model: Model) -> Shape:
 
 
 def _as(own: Shape, name: str, map_type: MapType, flags: int = 0) -> Shape:
-    return own._replace(name=name, map_type=map_type, flags=MapFlag(flags))
+    return own._replace(name=name, map_type=map_type, flags=flags)
 
 
 def model_of_object(path: str, name: str) -> Model:

@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
     name: str
     map_type: MapType
-    flags: MapFlag = MapFlag(0)
+    flags: int = 0
     key_size: int = 4
     value_size: int = 8
 
@@ -84,7 +84,7 @@ class Shape(NamedTuple):
 
 
 def _shape(name: str, map_type: MapType, flags: int = 0) -> Shape:
-    return Shape(name, map_type, MapFlag(flags))
+    return Shape(name, map_type, flags)
 
 
 # In the order of the article that ranked them; the rest are asked for by name.
@@ -118,7 +118,7 @@ def create(shape: Shape, entries: int) -> Fd:
     Hash tables get the seed 0 where that is allowed (CAP_SYS_ADMIN), so that all types and runs have the
     same chains.  A list of each CPU's own holds only its share, so such a map is made that much larger.
     """
-    flags = int(shape.flags)
+    flags = shape.flags
     if shape.map_type in _HASHES and not missing_capabilities("CAP_SYS_ADMIN"):
         flags |= MapFlag.ZERO_SEED
     if shape.flags & MapFlag.NO_COMMON_LRU:

@@ -8,14 +8,13 @@ counts is only ``.a[3]``: members without a name belong to a layout, and layouts
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
 
 from bpfctl.btf.core_types import essential_name, fields_compatible, types_compatible, types_match
 from bpfctl.btf.ext import CoreRelocation
 from bpfctl.btf.kinds import Kind, Member
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BtfError
-from bpfctl.record import NamedTuple
+from bpfctl.record import IntEnum, NamedTuple
 
 MAX_STEPS = 64  # of an access path, as libbpf's BPF_CORE_SPEC_MAX_LEN
 _MAX_DIGITS = 10

@@ -5,9 +5,7 @@ Numbers and bit layouts: include/uapi/linux/btf.h.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from bpfctl.record import NamedTuple
+from bpfctl.record import IntEnum, NamedTuple
 
 
 class Kind(IntEnum):

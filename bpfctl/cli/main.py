@@ -52,7 +52,7 @@ def main() -> NoReturn:
 
 def _unwind_on_sigterm() -> None:
     """SIGTERM and SIGHUP end the process as an exception, so that what a command made is undone."""
-    import signal
+    import _signal as signal  # type: ignore[import-not-found]  # without enum, see record.py
 
     def stop(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)

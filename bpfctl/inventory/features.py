@@ -6,13 +6,12 @@ The fields are the keys of ``feature probe -j``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 
 from bpfctl import since
 from bpfctl.helpers import HELPER_COUNT, helper_name
 from bpfctl.kernel import kernel_btf, probe, probe_types, syscall
 from bpfctl.kernel.probe_types import Target
-from bpfctl.record import NamedTuple
+from bpfctl.record import IntEnum, NamedTuple
 from bpfctl.uapi import AttachType, MapType, ProgramType
 
 GROUPS = ("prog_types", "map_types", "attach_types", "helpers", "misc")

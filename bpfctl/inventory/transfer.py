@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without enum, see record.py
 import errno
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import _signal as signal  # type: ignore[import-not-found]  # without enum, see record.py
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType

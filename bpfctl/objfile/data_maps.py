@@ -54,7 +54,7 @@ def _data_map(elf: Elf, section: SectionSpec, btf: Btf | None) -> MapSpec:
     is_percpu = _family(section.name) == ".percpu"
     size = value_size(section)
     datasec = _find_datasec(btf, section.name)
-    flags = MapFlag.RDONLY_PROG if is_constant else MapFlag(0)
+    flags = int(MapFlag.RDONLY_PROG) if is_constant else 0
     if btf is not None and datasec and not is_percpu and _has_public_variable(btf, datasec):
         flags |= MapFlag.MMAPABLE
     return MapSpec(

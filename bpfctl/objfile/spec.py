@@ -6,9 +6,7 @@ depends on the running kernel waits for ``loader``.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from bpfctl.record import TYPE_CHECKING, NamedTuple, dataclass, field
+from bpfctl.record import TYPE_CHECKING, IntEnum, NamedTuple, dataclass, field
 
 if TYPE_CHECKING:
     from bpfctl.btf.ext import BtfExt

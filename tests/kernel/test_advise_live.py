@@ -43,7 +43,7 @@ def kernel() -> Iterator[ExitStack]:
 
 
 def made_map(kernel: ExitStack, kind: MapType, key_size: int = 4, entries: int = 64, flags: int = 0) -> int:
-    wanted = MapAttributes(kind, key_size, 8, entries, map_flags=MapFlag(flags), name="advised")
+    wanted = MapAttributes(kind, key_size, 8, entries, map_flags=flags, name="advised")
     return kernel.enter_context(Fd(bpf.map_create(wanted))).number
 
 

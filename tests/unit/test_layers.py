@@ -32,7 +32,7 @@ VERBS = {"advise", "attach", "bench", "inventory", "loader"}
 MAY_IMPORT: dict[str, set[str]] = {
     "record": set(),
     "version": {"record"},
-    "uapi": set(),
+    "uapi": {"record"},
     "errors": {"record", "uapi"},
     "helpers": {"record", "uapi"},
     "since": {"record"},

@@ -1,8 +1,10 @@
-"""The light NamedTuple and dataclass behave as the originals do, in what the package uses."""
+"""The light NamedTuple, dataclass and enumerations behave as the originals do, in what the package uses."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import json
 import pickle
 import subprocess
 import sys
@@ -129,7 +131,65 @@ def test_replace_makes_a_copy() -> None:
         record.replace(thing, colour=2)
 
 
-def test_neither_needs_what_it_replaces() -> None:
-    script = "import sys, bpfctl.record; print({'typing', 'dataclasses', 'inspect'} & set(sys.modules))"
+class Number(record.IntEnum):
+    """Numbers."""
+
+    NONE = 0
+    ONE = 1
+    UNO = 1
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class OriginalNumber(enum.IntEnum):
+    NONE = 0
+    ONE = 1
+    UNO = 1
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class Word(record.StrEnum):
+    NONE = ""
+    ONE = "one"
+    UNO = "one"
+
+
+class OriginalWord(enum.StrEnum):
+    NONE = ""
+    ONE = "one"
+    UNO = "one"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda kind: (kind.ONE.name, kind.ONE.value, kind.UNO is kind.ONE, kind.ONE == kind.NONE),
+        lambda kind: [kind(kind.ONE.value) is kind.ONE, kind(kind.ONE) is kind.ONE, kind["ONE"] is kind.ONE],
+        lambda kind: kind(77),
+        lambda kind: kind["TWO"],
+        lambda kind: [member.name for member in kind],
+        lambda kind: (len(kind), list(kind.__members__), kind.NONE in kind, kind.ONE in tuple(kind)),
+        lambda kind: repr(kind.ONE).partition(".")[2],
+        lambda kind: (str(kind.ONE), f"{kind.ONE}", f"{kind.ONE:>5}"),
+        lambda kind: (json.dumps({"kind": kind.ONE}), json.dumps({kind.ONE: 1})),
+        lambda kind: (kind.ONE.value == kind.ONE, hash(kind.ONE) == hash(kind.ONE.value), bool(kind.NONE)),
+        lambda kind: kind.ONE.label,
+        lambda kind: (kind.ONE | 2, kind.ONE & 3, kind.ONE + 1, int(kind.ONE)),
+        lambda kind: pickle.loads(pickle.dumps(kind.ONE)) is kind.ONE,
+        lambda kind: (isinstance(kind.ONE, kind), type(kind.ONE) is kind),
+    ],
+)
+@pytest.mark.parametrize(("ours", "original"), [(Number, OriginalNumber), (Word, OriginalWord)])
+def test_enumeration_is_as_the_original(use: Any, ours: Any, original: Any) -> None:
+    assert outcome(lambda: use(ours)) == outcome(lambda: use(original))
+
+
+def test_none_needs_what_it_replaces() -> None:
+    script = "import sys, bpfctl.record; print({'typing', 'dataclasses', 'enum'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"
