@@ -117,7 +117,7 @@ def _open_tunnel(
 def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
     """``tunnel`` by names alone."""
     from bpfctl.attach.lwt import HOOK_TYPES, new_encap
-    from bpfctl.objfile.select import select_program
+    from bpfctl.objfile.select import select_for_hook
 
     named = []
     for hook, source in tunnel.programs:
@@ -126,7 +126,7 @@ def _named_tunnel(tunnel: Tunnel, session: Session | None) -> Encap:
         else:
             with ExitStack() as stack:
                 obj, _ = read_source(source, session, stack)
-            chosen = select_program(obj, HOOK_TYPES[hook], section=source.section, program=source.program)
+            chosen, _ = select_for_hook(obj, HOOK_TYPES[hook], section=source.section, program=source.program)
             name = annotation(source.path, chosen.section)
         named.append((hook, -1, name))
     return new_encap(named, tunnel.headroom)

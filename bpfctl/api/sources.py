@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from warnings import warn as _python_warning
 
-from bpfctl.errors import NotFoundError, UsageError
+from bpfctl.errors import Note, NotFoundError, UsageError
 from bpfctl.inventory.reference import Reference, open_program
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 
@@ -132,14 +132,14 @@ def open_source(
         fd = stack.enter_context(open_program(resolved(source)))
         return OpenProgram(fd.number, reference_annotation(source), [], frozenset)
     from bpfctl.loader import LoadRequest
-    from bpfctl.objfile.select import select_program
+    from bpfctl.objfile.select import select_for_hook
 
     if source.export is not None and outbox is None:
         raise UsageError("export: maps are handed over by tc filters and actions only")
     if source.dry_run:
         raise UsageError("dry-run: not for this command", hint="filter and link have it")
     obj, session = read_source(source, session, stack)
-    chosen = select_program(obj, program_type, section=source.section, program=source.program)
+    chosen, remark = select_for_hook(obj, program_type, section=source.section, program=source.program)
     if outbox:
         outbox.check(obj)
     request = LoadRequest(
@@ -154,6 +154,8 @@ def open_source(
     )
     loaded = session.load(obj, request, transaction)
     warnings = [f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings
+    if remark:
+        warnings.append(Note(remark))
     return OpenProgram(
         loaded.program(chosen.name).fd.number,
         annotation(source.path, chosen.section),

@@ -10,7 +10,7 @@ from bpfctl.objfile.spec import ObjectSpec, ProgramSpec
 from bpfctl.uapi import AttachType, ProgramType, type_name
 
 # iproute2 lib/bpf_legacy.c, __bpf_prog_meta
-_DEFAULT_SECTIONS = {
+_DEFAULT_SECTIONS: dict[int | None, str] = {
     ProgramType.SCHED_CLS: "classifier",
     ProgramType.SCHED_ACT: "action",
     ProgramType.XDP: "prog",
@@ -33,14 +33,41 @@ def select_program(
     name says that type, else the only one whose section name says nothing.  Raises NotFoundError and
     AmbiguousError, which list what there is.
     """
+    return _only(obj, *_suitable(obj, program_type, section, program))
+
+
+def select_for_hook(
+    obj: ObjectSpec, program_type: int | None, *, section: str | None = None, program: str | None = None
+) -> tuple[ProgramSpec, str]:
+    """As :func:`select_program`, but of several in the section asked for, or in the default one, the first.
+
+    iproute2 takes that one without a word (lib/bpf_libbpf.c); here a remark says so, "" where there is no
+    choice.
+    """
+    found, what = _suitable(obj, program_type, section, program)
+    asked = _DEFAULT_SECTIONS.get(program_type) if section is None else section.removeprefix("?")
+    if len(found) == 1 or any(each.section != asked for each in found):
+        return _only(obj, found, what), ""
+    first, *others = sorted(found, key=lambda each: (each.function.section_index, each.function.offset))
+    listed = _listed([printable(each.name) for each in others])
+    return first, (
+        f"{obj.path}: program {printable(first.name)} is the first of {len(found)} in section "
+        f'"{printable(first.section)}"; program NAME takes another: {listed}'
+    )
+
+
+def _suitable(
+    obj: ObjectSpec, program_type: int | None, section: str | None, program: str | None
+) -> tuple[list[ProgramSpec], str]:
+    """The programs that may be meant, one at least, and words that say how they were looked for."""
     if program is not None:
-        return _by_name(obj, program, section)
-    if section is not None:
-        found = _in_section(obj, section)
-        if not found:
-            raise _not_found(obj, f'no program in a section "{printable(section)}"')
-        return _only(obj, found, f'section "{printable(section)}" holds')
-    return _by_default(obj, program_type)
+        return [_by_name(obj, program, section)], ""
+    if section is None:
+        return _by_default(obj, program_type)
+    found = _in_section(obj, section)
+    if not found:
+        raise _not_found(obj, f'no program in a section "{printable(section)}"')
+    return found, f'section "{printable(section)}" holds'
 
 
 def loadable_programs(obj: ObjectSpec, program_type: int | None) -> list[str]:
@@ -77,21 +104,21 @@ def _by_name(obj: ObjectSpec, name: str, section: str | None) -> ProgramSpec:
     return found
 
 
-def _by_default(obj: ObjectSpec, program_type: int | None) -> ProgramSpec:
+def _by_default(obj: ObjectSpec, program_type: int | None) -> tuple[list[ProgramSpec], str]:
     entries = [p for p in obj.programs.values() if p.autoload and p.tail_call is None]
     if program_type is None:
         choices = [entries]
         what = "the object holds"
     else:
         kind = type_name(ProgramType, program_type)
-        usual = _DEFAULT_SECTIONS.get(ProgramType(program_type))
+        usual = _DEFAULT_SECTIONS.get(program_type)
         suitable = [p for p in entries if p.program_type == program_type and p.attach_type not in _MAP_HOOKS]
         untyped = [p for p in entries if p.program_type is None]
         choices = [[p for p in entries if p.section == usual], suitable, untyped]
         what = f"for type {kind} there are"
     for found in choices:
         if found:
-            return _only(obj, found, what)
+            return found, what
     raise _not_found(obj, "no program" if program_type is None else f"no program of type {kind}")
 
 

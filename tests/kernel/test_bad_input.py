@@ -45,7 +45,9 @@ CASES = {
     ),
     "no-program": Case(f"{XDP} obj {{data}}/xdp_pass.bpf.o program nope", 1, "nope", "xdp_pass"),
     "several-programs": Case(
-        f"{XDP} obj {{data}}/two_in_section.bpf.o sec xdp", 1, "holds 2 programs: xdp_first, xdp_second"
+        f"{XDP} obj {{data}}/two_in_section.bpf.o",
+        1,
+        "for type xdp there are 2 programs: xdp_first, xdp_second",
     ),
     "no-licence": Case(
         f"{TC} obj {{data}}/no_license.bpf.o", 2, "refused program needs_gpl", 'SEC("license")'

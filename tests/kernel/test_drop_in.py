@@ -156,6 +156,23 @@ def test_taken_slot(tools: tuple[Tools, Tools]) -> None:
         assert side(f"ip -force link set v0 xdp obj {DROP} sec xdp").returncode == 0
 
 
+def test_the_first_of_a_section(tools: tuple[Tools, Tools]) -> None:
+    """iproute2 takes it without a word; here a note says what else there is."""
+    two = TESTDATA / "two_in_section.bpf.o"
+    for line, first in (
+        (f"ip link set v0 xdp obj {two} sec xdp", "xdp_first"),
+        (f"tc filter add dev v0 ingress pref 1 bpf da obj {two} sec classifier", "tc_first"),
+        (f"tc filter add dev v0 egress pref 1 bpf da obj {two}", "tc_first"),
+        (f"tc filter add dev v0 egress pref 2 bpf da obj {two} program tc_second", ""),
+        (f"ip route add 10.9.1.0/24 encap bpf out obj {LWT} sec lwt_out dev v0", ""),
+    ):
+        mine, real = (side(line) for side in tools)
+        assert (mine.returncode, real.returncode, real.stderr) == (0, 0, "")
+        note = f"Note: {two}: program {first} is the first of 2 in section"
+        assert mine.stderr.startswith(note) if first else mine.stderr == "", mine
+    assert state(tools[0]) == state(tools[1])
+
+
 def test_what_the_real_tools_cannot_load(tools: tuple[Tools, Tools]) -> None:
     ours, theirs = tools
     for line in (

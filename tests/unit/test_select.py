@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpfctl.errors import AmbiguousError, BpfctlError, NotFoundError
-from bpfctl.objfile.select import default_programs, loadable_programs, select_program
+from bpfctl.objfile.select import default_programs, loadable_programs, select_for_hook, select_program
 from bpfctl.objfile.spec import FunctionSpec, ObjectSpec, ProgramSpec, TailCall
 from bpfctl.uapi import AttachType, ProgramType
 
@@ -155,6 +155,33 @@ def test_errors_list_what_there_is(
     with pytest.raises(type(error)) as caught:
         select_program(obj, kind, section=section, program=name)
     assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
+
+
+def placed(name: str, section: str, offset: int) -> ProgramSpec:
+    return ProgramSpec(name, section, FunctionSpec(name, 3, offset, 16, True), CLS)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "expected", "remark"),
+    [
+        ("tc", None, "one", 'one is the first of 3 in section "tc"; program NAME takes another: two, six'),
+        ("tc", "two", "two", ""),
+        ("alone", None, "only", ""),
+        (None, None, "a", 'a is the first of 2 in section "classifier"; program NAME takes another: b'),
+    ],
+)
+def test_a_hook_gets_the_first_of_a_section(
+    section: str | None, name: str | None, expected: str, remark: str
+) -> None:
+    places = [("six", "tc", 48), ("one", "tc", 0), ("two", "tc", 16), ("only", "alone", 0)]
+    obj = spec(*[placed(*place) for place in (*places, ("b", "classifier", 8), ("a", "classifier", 0))])
+    chosen, said = select_for_hook(obj, CLS, section=section, program=name)
+    assert (chosen.name, said) == (expected, remark and f"x.o: program {remark}")
+
+
+def test_a_hook_gets_no_program_by_chance() -> None:
+    with pytest.raises(AmbiguousError, match="for type sched_cls there are 2 programs"):
+        select_for_hook(MIXED, CLS)  # in a section that nobody named
 
 
 def test_long_lists_are_cut() -> None:
