@@ -72,15 +72,10 @@ test-kernels: bytecode ## the quick kernel tests in VMs of other kernels (KERNEL
 
 # --- in the place of ip and tc ---------------------------------------------------------------
 
-# Not .venv/bin/bpfctl: a console script of an older pip imports re, half a bare interpreter.
-SHIM := $(CURDIR)/$(BIN)/bpfctl-shim
-
 shim: bytecode ## DIR=...: links ip and tc to bpfctl; put DIR first in PATH
 	@test -n "$(DIR)" || { echo "usage: make shim DIR=/usr/local/lib/bpfctl" >&2; exit 1; }
-	@printf '%s\n' '#!$(CURDIR)/$(BIN)/python' 'from bpfctl.cli.main import main' 'main()' > $(SHIM)
-	@chmod +x $(SHIM)
 	@mkdir -p "$(DIR)"
-	@for tool in ip tc; do ln -sfn $(SHIM) "$(DIR)/$$tool" || exit 1; done
+	@for tool in ip tc; do ln -sfn "$(CURDIR)/$(BIN)/bpfctl" "$(DIR)/$$tool" || exit 1; done
 	@echo "shim: ip and tc in $(DIR); PATH=$(DIR):\$$PATH makes them the first ones"
 
 # --- development -----------------------------------------------------------------------------
