@@ -145,12 +145,11 @@ def restore(app: App, words: list[str]) -> None:
     directory = _directory(tokens) if reference is None and tokens.take("under") else None
     tokens.end("id N, pinned PATH, name NAME, under DIRECTORY")
     with opened(path, again=True) as source, Progress() as progress:
-        for _ in SaveReader(source.name, source.file).blocks():
-            pass  # a damaged file changes nothing
+        holdings = restoring.survey(SaveReader(source.name, source.file))  # a damaged file changes nothing
         source.file.seek(0)
         reader = SaveReader(source.name, source.file)
         if reference is None:
-            found = restoring.restore_all(reader, source.name, directory, progress.advance)
+            found = restoring.restore_all(reader, source.name, directory, holdings, progress.advance)
         else:
             with open_elements(resolved(reference)) as target:
                 found = [restoring.restore_into(reader, source.name, target, progress.advance)]

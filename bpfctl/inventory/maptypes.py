@@ -46,6 +46,22 @@ KEYLESS = QUEUES | {MapType.BLOOM_FILTER}
 # No elements at all that a system call could read.
 WITHOUT_ELEMENTS = frozenset({MapType.RINGBUF, MapType.USER_RINGBUF, MapType.ARENA})
 
+# Values mean something on this machine now only: devices, sockets, stacks, cgroups by their numbers.
+TRANSIENT = frozenset(
+    {
+        MapType.DEVMAP,
+        MapType.DEVMAP_HASH,
+        MapType.XSKMAP,
+        MapType.SOCKMAP,
+        MapType.SOCKHASH,
+        MapType.REUSEPORT_SOCKARRAY,
+        MapType.STACK_TRACE,
+        MapType.CGROUP_ARRAY,
+        MapType.CGROUP_STORAGE,
+        MapType.PERCPU_CGROUP_STORAGE,
+    }
+)
+
 
 def holds(map_type: int) -> str:
     """What a value stands for: ``map``, ``program``, or ``""`` for plain bytes."""

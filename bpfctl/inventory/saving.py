@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError
 from bpfctl.inventory import holders, maptypes
@@ -52,7 +52,8 @@ def maps_under(directory: str, stack: ExitStack) -> list[OpenMap]:
     found: dict[int, OpenMap] = {}
     for path, number in holders.pins_under(directory, "map"):
         if number is not None and number not in found:
-            found[number] = stack.enter_context(open_elements(Reference("pinned", path)))
+            with suppress(NotFoundError):  # gone meanwhile
+                found[number] = stack.enter_context(open_elements(Reference("pinned", path)))
     if not found:
         raise NotFoundError(f"no map is pinned under {directory}")
     return list(found.values())
@@ -79,7 +80,8 @@ def with_inner_maps(targets: Sequence[OpenMap], stack: ExitStack) -> list[OpenMa
             for block in Bulk(target).blocks():
                 for (number,) in _ID.iter_unpack(block.values):
                     if number not in found:
-                        found[number] = stack.enter_context(open_elements(Reference("id", str(number))))
+                        with suppress(NotFoundError):  # gone meanwhile
+                            found[number] = stack.enter_context(open_elements(Reference("id", str(number))))
     return list(found.values())
 
 
@@ -106,8 +108,9 @@ def save(
 
 
 def _can_be_carried(target: OpenMap) -> bool:
-    """Whether elements mean the same elsewhere: programs, sockets and devices do not; queues have no walk."""
-    if target.holds == "program" or target.map_type in maptypes.KEYLESS | maptypes.WITHOUT_ELEMENTS:
+    """Whether elements can be read, without taking them out, and mean the same elsewhere."""
+    left_out = maptypes.KEYLESS | maptypes.WITHOUT_ELEMENTS | maptypes.TRANSIENT
+    if target.holds == "program" or target.map_type in left_out:
         return False
     try:
         next(Bulk(target, entries=1).blocks(), None)

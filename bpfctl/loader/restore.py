@@ -16,11 +16,15 @@ from bpfctl.inventory.savefile import Header, SavedMap, SaveReader, check_order
 from bpfctl.inventory.transfer import Piece, write_all
 from bpfctl.loader.new_map import NewMap, make_map
 from bpfctl.loader.pins import make_directories, new_pin_path, pin
+from bpfctl.loader.reuse import KERNEL_FLAGS
 from bpfctl.loader.transaction import Transaction
 from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 _ID = struct.Struct("=I")
+
+# Number in the file of a map of maps -> those of the maps in it, each once, the first one first.
+Holdings = dict[int, dict[int, None]]
 
 
 class Restored(NamedTuple):
@@ -67,13 +71,27 @@ def restore_into(reader: SaveReader, name: str, target: OpenMap, report: Callabl
     return Restored(target.name, type_name(MapType, target.map_type), target.id, None, False, count)
 
 
+def survey(reader: SaveReader) -> Holdings:
+    """Read a file to its end, which finds what is damaged: which maps each map of maps holds."""
+    holdings: Holdings = {}
+    for number, block in reader.blocks():
+        saved = reader.header.maps[number]
+        if saved.type in maptypes.HOLDS_MAPS and saved.value_size == _ID.size:
+            holdings.setdefault(number, {}).update((held, None) for (held,) in _ID.iter_unpack(block.values))
+    return holdings
+
+
 def restore_all(
-    reader: SaveReader, name: str, directory: str | None, report: Callable[[int], object]
+    reader: SaveReader,
+    name: str,
+    directory: str | None,
+    holdings: Holdings,
+    report: Callable[[int], object],
 ) -> list[Restored]:
     """Every map of a file, pinned in ``directory`` under its name, or, with None, where it was pinned.
 
-    A map that is pinned there already takes the elements if it is as the saved one was.  What was made is
-    gone again when a later step fails.
+    ``holdings``: from :func:`survey`.  A map that is pinned there already takes the elements if it is as the
+    saved one was.  What was made is gone again when a later step fails.
     """
     check_order(name, reader.header)
     header = reader.header
@@ -83,8 +101,9 @@ def restore_all(
             make_directories(directory, transaction)
         targets: dict[int, _Target] = {}
         for number in _inner_first(header):
-            path = _pin_path(header, number, directory)
-            targets[number] = _target(reader, number, path, targets, stack, transaction)
+            path = _pin_path(header, number, directory, holdings)
+            held = [targets[n] for n in holdings.get(number, {}) if n in targets]
+            targets[number] = _target(reader, number, path, held, stack, transaction)
         counts = _write(reader, name, targets, report)
         for number, saved in enumerate(header.maps):
             if saved.frozen and targets[number].made:
@@ -100,10 +119,10 @@ def _inner_first(header: Header) -> list[int]:
     return sorted(range(len(header.maps)), key=lambda number: header.maps[number].type in maptypes.HOLDS_MAPS)
 
 
-def _pin_path(header: Header, number: int, directory: str | None) -> str | None:
+def _pin_path(header: Header, number: int, directory: str | None, holdings: Holdings) -> str | None:
     saved = header.maps[number]
     if directory is None:
-        if not saved.pins and number not in _held(header):
+        if not saved.pins and not any(number in held for held in holdings.values()):
             raise NotFoundError(
                 f"map {printable(saved.name)} was not pinned when it was saved",
                 hint="restore FILE under DIRECTORY",
@@ -114,17 +133,11 @@ def _pin_path(header: Header, number: int, directory: str | None) -> str | None:
     return f"{directory}/{base}" + (f"_{earlier + 1}" if earlier else "")
 
 
-def _held(header: Header) -> set[int]:
-    """Maps that live in maps of maps: they need no pin."""
-    has_outer = any(saved.type in maptypes.HOLDS_MAPS for saved in header.maps)
-    return {n for n, saved in enumerate(header.maps) if has_outer and saved.type not in maptypes.HOLDS_MAPS}
-
-
 def _target(
     reader: SaveReader,
     number: int,
     path: str | None,
-    others: dict[int, _Target],
+    held: list[_Target],
     stack: ExitStack,
     transaction: Transaction,
 ) -> _Target:
@@ -133,7 +146,7 @@ def _target(
         there = stack.enter_context(open_elements(Reference("pinned", path)))
         _check_same(saved, there, path)
         return _Target(there, path, False)
-    made = stack.enter_context(OpenMap(make_map(_wanted(saved, others), _types(reader.header, saved))))
+    made = stack.enter_context(OpenMap(make_map(_wanted(saved, held), _types(reader.header, saved))))
     if path is not None:
         path = new_pin_path(path, transaction)
         if not pin(made.fd, path, transaction):
@@ -141,20 +154,22 @@ def _target(
     return _Target(made, path, True)
 
 
-def _wanted(saved: SavedMap, others: dict[int, _Target]) -> NewMap:
+def _wanted(saved: SavedMap, held: list[_Target]) -> NewMap:
+    """``held``: the maps that go into a map of maps; the first one is the pattern that it is made by."""
     inner = None
     if saved.type in maptypes.HOLDS_MAPS:
-        if not others:
+        if not held:
             raise BpfctlError(
-                f"map of maps {printable(saved.name)} was saved empty: it has no pattern to be made by"
+                f"map of maps {printable(saved.name)} was saved empty: it has no pattern to be made by",
+                hint="make it with `map create ... inner_map MAP`, and pin it where it was",
             )
-        inner = Reference("id", str(next(iter(others.values())).map.id))
+        inner = Reference("id", str(held[0].map.id))
     return NewMap(
         saved.type,
         saved.key_size,
         saved.value_size,
         saved.max_entries,
-        saved.flags & ~MapFlag.NUMA_NODE,
+        saved.flags & ~(MapFlag.NUMA_NODE | KERNEL_FLAGS.get(saved.type, 0)),
         saved.name,
         map_extra=saved.map_extra,
         inner=inner,

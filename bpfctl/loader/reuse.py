@@ -16,7 +16,7 @@ from bpfctl.uapi import MapFlag, MapType, ProgramType, flag_names, type_name
 
 # Flags that the kernel adds to a map on its own; they say nothing of the object.
 # devmap: kernel/bpf/devmap.c, dev_map_init_map().
-_KERNEL_FLAGS = {MapType.DEVMAP: MapFlag.RDONLY_PROG, MapType.DEVMAP_HASH: MapFlag.RDONLY_PROG}
+KERNEL_FLAGS: dict[int, int] = {MapType.DEVMAP: MapFlag.RDONLY_PROG, MapType.DEVMAP_HASH: MapFlag.RDONLY_PROG}
 
 # Types whose elements mean the same in each other.
 MIGRATED: dict[int, str] = {
@@ -104,7 +104,7 @@ def reading_pin(path: str) -> Iterator[None]:
 
 def differences(wanted: MapAttributes, pinned: info.MapInfo) -> list[Difference]:
     """Fields of ``wanted`` that ``pinned`` does not have; flags that the kernel adds are left out."""
-    flags = pinned.map_flags & ~(_KERNEL_FLAGS.get(MapType(wanted.map_type), 0) & ~wanted.map_flags)
+    flags = pinned.map_flags & ~(KERNEL_FLAGS.get(wanted.map_type, 0) & ~wanted.map_flags)
     pairs = (
         ("type", type_name(MapType, wanted.map_type), type_name(MapType, pinned.type)),
         ("key size", str(wanted.key_size), str(pinned.key_size)),

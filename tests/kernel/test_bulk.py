@@ -22,14 +22,14 @@ from test_maps import create, reference
 from bpfctl.btf.views import plain_codec
 from bpfctl.cli.map_dump import csv_chunks, typed_chunks
 from bpfctl.errors import BpfctlError
-from bpfctl.inventory import batch
+from bpfctl.inventory import batch, maptypes
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.textforms import ElementReader, Source
 from bpfctl.inventory.transfer import Piece, write_all
 from bpfctl.inventory.typed import Types, map_types
-from bpfctl.kernel import bpf
+from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
-from bpfctl.uapi import BPF_NOEXIST, MapType
+from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType
 
 pytestmark = pytest.mark.kernel
 
@@ -224,15 +224,23 @@ def test_a_bad_line_far_in_changes_nothing_with_atomic(run: Any, bpffs: Path, tm
         assert len(run("map", "dump", "pinned", bpffs / "m", status=0).stdout.splitlines()) == 3
 
 
-@pytest.mark.parametrize("kind", [MapType.HASH, MapType.ARRAY])
-@pytest.mark.parametrize("atomic", [True, False])
-def test_a_full_map(kind: MapType, atomic: bool) -> None:
-    with typed(kind, entries=10) as fd, open_elements(reference(fd)) as target:
+FULL = [
+    (MapType.HASH, 10, True),
+    (MapType.HASH, 10, False),
+    (MapType.ARRAY, 10, True),
+    (MapType.ARRAY, 10, False),
+    (MapType.HASH, 20_000, True),  # more than a block
+]
+
+
+@pytest.mark.parametrize(("kind", "entries", "atomic"), FULL)
+def test_a_full_map(kind: MapType, entries: int, atomic: bool) -> None:
+    with typed(kind, entries) as fd, open_elements(reference(fd)) as target:
         target.update(struct.pack("=I", 3), struct.pack("=Q8s", 99, b"old"))
         before = content(target)
         with pytest.raises(BpfctlError) as caught:
-            load(target, lines(12), "ndjson", atomic=atomic)
-        assert caught.value.message.startswith("x:11: cannot update ")
+            load(target, lines(entries + 2), "ndjson", atomic=atomic)
+        assert caught.value.message.startswith(f"x:{entries + 1}: cannot update ")
         assert caught.value.message.endswith("Argument list too long (E2BIG)")
         if atomic:
             assert caught.value.details == ("The map is as it was.",)
@@ -305,6 +313,81 @@ def test_all_maps_of_an_object(run: Any, bpffs: Path, tmp_path: Path, testdata: 
     words = ("obj", testdata / "elastic_ip.bpf.o", "pinmaps", bpffs / "rest", tmp_path / "h")
     saved = run("-j", "map", "save", *words, status=0)
     assert len(json.loads(saved.stdout)) == 6  # those of .rodata, .data and .bss, too
+
+
+U32 = (4, 4, 4, 0)  # bytes of key and value, entries, flags
+SHAPES = {
+    MapType.HASH: U32,
+    MapType.ARRAY: U32,
+    MapType.PROG_ARRAY: U32,
+    MapType.PERF_EVENT_ARRAY: U32,
+    MapType.PERCPU_HASH: (4, 12, 4, 0),
+    MapType.PERCPU_ARRAY: (4, 8, 4, 0),
+    MapType.STACK_TRACE: (4, 64, 4, 0),
+    MapType.CGROUP_ARRAY: U32,
+    MapType.LRU_HASH: (4, 4, 64, MapFlag.NO_COMMON_LRU),
+    MapType.LRU_PERCPU_HASH: (4, 4, 64, 0),
+    MapType.LPM_TRIE: (8, 4, 4, MapFlag.NO_PREALLOC),
+    MapType.ARRAY_OF_MAPS: U32,
+    MapType.HASH_OF_MAPS: U32,
+    MapType.DEVMAP: U32,
+    MapType.DEVMAP_HASH: U32,
+    MapType.CPUMAP: U32,
+    MapType.SOCKMAP: U32,
+    MapType.SOCKHASH: (4, 8, 4, 0),
+    MapType.REUSEPORT_SOCKARRAY: (4, 8, 4, 0),
+    MapType.XSKMAP: U32,
+    MapType.QUEUE: (0, 4, 4, 0),
+    MapType.STACK: (0, 4, 4, 0),
+    MapType.BLOOM_FILTER: (0, 4, 4, 0),
+    MapType.RINGBUF: (0, 0, 4096, 0),
+    MapType.USER_RINGBUF: (0, 0, 4096, 0),
+    MapType.ARENA: (0, 0, 4, MapFlag.MMAPABLE),
+}
+CARRIED = {
+    "hash",
+    "array",
+    "percpu_hash",
+    "percpu_array",
+    "lru_hash",
+    "lru_percpu_hash",
+    "lpm_trie",
+    "cpumap",
+}
+
+
+def test_restore_of_every_type(run: Any, bpffs: Path, tmp_path: Path) -> None:
+    """Definitions, and the elements that mean something elsewhere."""
+    pins = bpffs / "s"
+    pins.mkdir()
+    with create(MapType.ARRAY, 4, 4, 1) as inner:
+        for kind, (key, value, entries, flags) in SHAPES.items():
+            more = {"inner_map_fd": inner.number} if kind in maptypes.HOLDS_MAPS else {}
+            with create(kind, key, value, entries, map_flags=flags, **more) as fd:
+                bpf.obj_pin(fd.number, str(pins / kind.name.lower()))
+                if kind.name.lower() in CARRIED or more:
+                    held = inner.number if more else 64
+                    content = struct.pack("=I", held).ljust(value, b"x")
+                    with open_elements(reference(fd)) as target:
+                        target.update(struct.pack("=II", 0, 7)[:key], content)
+        saved = json.loads(run("-j", "map", "save", "under", pins, tmp_path / "f", status=0).stdout)
+    dumps = {name: run("map", "dump", "pinned", pins / name, status=0).stdout for name in CARRIED}
+    definitions = {pin.name: definition(pin) for pin in pins.iterdir()}
+    for name in definitions:
+        (pins / name).unlink()
+    restored = json.loads(run("-j", "map", "restore", tmp_path / "f", status=0).stdout)
+    assert all(record["made"] for record in restored)
+    assert {pin.name: definition(pin) for pin in pins.iterdir()} == definitions
+    carried = {record["type"] for record in saved if record.get("elements")}
+    assert carried == CARRIED | {"array_of_maps", "hash_of_maps"}
+    for name, shown in dumps.items():
+        assert run("map", "dump", "pinned", pins / name, status=0).stdout == shown, name
+
+
+def definition(pin: Path) -> tuple[int, ...]:
+    with Fd(bpf.obj_get(str(pin))) as fd:
+        facts = info.map_info(fd.number)
+    return facts.type, facts.key_size, facts.value_size, facts.max_entries, facts.map_flags
 
 
 def test_restore_into_one_map(run: Any, bpffs: Path, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from bpfctl.inventory.elements import open_elements
+from bpfctl.inventory.events import Events
+from bpfctl.inventory.reference import Reference
 from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import RunInput
 from bpfctl.kernel.fd import Fd
@@ -116,6 +119,27 @@ def test_the_type_of_events_is_found_by_their_size(
         assert process.stderr is not None
         assert told in process.stderr.read().decode()
     assert shown in line.decode()
+
+
+def test_what_does_not_fit_into_a_perf_buffer_is_counted(run: Any, bpffs: Path, testdata: Path) -> None:
+    load = ("prog", "load", testdata / "event_feed.bpf.o", bpffs / "p", "program", "to_perf")
+    run(*load, "pinmaps", bpffs / "maps", status=0)
+    home = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(home)})
+    try:
+        with (
+            Fd(bpf.obj_get(str(bpffs / "p"))) as fd,
+            open_elements(Reference("pinned", str(bpffs / "maps/perf_feed"))) as target,
+            Events(target) as events,
+        ):
+            bpf.prog_test_run(fd.number, RunInput(packet(60), repeat=20_000))
+            read = sum(1 for _ in events.read(lambda: 0))
+            # The kernel tells of a loss with the next record that fits.
+            bpf.prog_test_run(fd.number, RunInput(packet(60)))
+            read += sum(1 for _ in events.read(lambda: 0))
+            assert 0 < events.lost == 20_001 - read
+    finally:
+        os.sched_setaffinity(0, home)
 
 
 def test_events_end_in_time_and_mistakes(run: Any, bpffs: Path, testdata: Path) -> None:
