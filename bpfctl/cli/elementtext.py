@@ -75,4 +75,4 @@ def value_text(value: Any) -> str:
         return value
     import json
 
-    return json.dumps(value)
+    return json.dumps(value, separators=(",", ":"))

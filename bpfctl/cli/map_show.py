@@ -12,20 +12,24 @@ from bpfctl.inventory import listing
 from bpfctl.inventory.records import MapInfo
 
 
-@words_command("show", "[ id N | pinned PATH | name NAME ]", "id pinned name")
+@words_command("show", "[ { id N | pinned PATH | name NAME } [ count ] ]", "id pinned name count")
 def show(app: App, words: list[str]) -> None:
     """Show maps, or the one named; for that one also where it is pinned, its programs and how full it is.
 
-    With -d also where each is pinned, the programs that use it and the processes that hold it.
+    With -d also where each is pinned, the programs that use it and the processes that hold it.  "count": how
+    full it is also where the whole map has to be read for that.
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
-    tokens.end(FORMS)
+    count = reference is not None and tokens.take("count")
+    tokens.end("count" if reference else FORMS)
     details = app.options.details
     if reference is None:
         app.output.records(listing.list_maps(pins=details, processes=details), _text)
     else:
-        app.output.record(listing.find_map(sources.resolved(reference), processes=details), _text)
+        app.output.record(
+            listing.find_map(sources.resolved(reference), processes=details, count=count), _text
+        )
 
 
 def _text(record: MapInfo) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bpfctl.errors import BpfctlError, KernelError, NotFoundError, errno_text, printable
 from bpfctl.inventory import maptypes
@@ -190,7 +190,10 @@ def _hint(target: OpenMap, number: int) -> str | None:
     if number == errno.EEXIST:
         return "`any` or `exist` in place of `noexist` overwrites it"
     if number == errno.EPERM:
-        return "the map may be frozen or read-only; else CAP_BPF is missing"
+        with suppress(OSError):
+            if info.fdinfo(target.fd).get("frozen") == "1":
+                return "the map is frozen: user space can change it no more, programs can"
+        return "the map may be read-only; else CAP_BPF is missing"
     if number in (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP):
         return f"maps of type {type_name(MapType, target.map_type)} may not allow this from user space"
     return None

@@ -103,13 +103,13 @@ def find_program(reference: Reference, *, processes: bool = False) -> ProgramInf
     return record._replace(pinned=tuple(holders.pins_by_id("prog").get(record.id, ())), pids=pids)
 
 
-def find_map(reference: Reference, *, processes: bool = False) -> MapInfo:
+def find_map(reference: Reference, *, processes: bool = False, count: bool = False) -> MapInfo:
     """The map that ``reference`` names, with its pins, its programs where this process may list them, and the
-    number of its elements where they are few.  Raises as :func:`open_map`.
+    number of its elements where they are few, with ``count`` however many.  Raises as :func:`open_map`.
     """
     with open_map(reference) as fd:
         record = map_info(fd.number)
-        record = record._replace(entries=_entries(fd, record))
+        record = record._replace(entries=_entries(fd, record, count))
     with suppress(KernelError):
         record = record._replace(prog_ids=tuple(programs_by_map().get(record.id, ())))
     pids = tuple(holders.processes_by_id("map").get(record.id, ())) if processes else None
@@ -129,8 +129,11 @@ def programs_by_map() -> dict[int, list[int]]:
     return found
 
 
-def _entries(fd: Fd, record: MapInfo) -> int | None:
-    """How many elements there are: every slot of an array, of other maps those that are counted quickly."""
+def _entries(fd: Fd, record: MapInfo, count: bool) -> int | None:
+    """How many elements there are: every slot of an array, of other maps those that are counted quickly.
+
+    ``count``: those, too, for which the whole map has to be read; None where it cannot be.
+    """
     from bpfctl.inventory import maptypes
     from bpfctl.inventory.batch import Bulk
     from bpfctl.inventory.elements import OpenMap
@@ -138,7 +141,9 @@ def _entries(fd: Fd, record: MapInfo) -> int | None:
     target = OpenMap(fd)  # which the caller closes
     if target.map_type in maptypes.FIXED:
         return record.max_entries
-    if target.map_type not in maptypes.BY_BUCKET or record.max_entries > _COUNTED:
+    if target.map_type in maptypes.KEYLESS | maptypes.WITHOUT_ELEMENTS:
+        return None
+    if not count and (target.map_type not in maptypes.BY_BUCKET or record.max_entries > _COUNTED):
         return None
     try:
         return sum(block.count for block in Bulk(target).blocks())

@@ -125,3 +125,9 @@ def test_show_knows_programs_and_entries(run: Any, admit: Path, pair: tuple[Path
     assert shown["prog_ids"] == [program["id"]]
     assert json.loads(run("-j", "map", "show", "pinned", pair[0], status=0).stdout)["entries"] == 2
     assert "entries 2" in run("map", "show", "pinned", pair[0], status=0).stdout
+    words = ["type", "lpm_trie", "key", "8", "value", "1", "entries", "4", "flags", "no_prealloc"]
+    run("map", "create", pair[0].parent / "lpm", *words, status=0)
+    run("map", "update", "pinned", pair[0].parent / "lpm", "key", "10.0.0.0/8", "value", 1, status=0)
+    for more, entries in (((), None), (("count",), 1)):  # which has to be read one by one: on demand only
+        shown = run("-j", "map", "show", "pinned", pair[0].parent / "lpm", *more, status=0).stdout
+        assert json.loads(shown).get("entries") == entries

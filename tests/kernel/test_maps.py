@@ -95,9 +95,9 @@ def test_values_in_the_types_of_the_program(run: Any, eip: Callable[[str], Path]
     words = ("key", "192.0.2.8", "value", "as", "mac=mac,owner=hex")
     shown = run("map", "lookup", *pinned, *words, status=0).stdout
     assert shown == (
-        'key: {"address": "192.0.2.8"}  value: {"rate": 5, "vlan": 0, "mac": "00:00:00:00:00:00", '
-        '"policy": "POLICY_DENY", "gateway": "0.0.0.0", "mirrored": 0, "class": 9, '
-        f'"owner": "{" ".join(["00"] * 16)}", "port": 8080}}\n'
+        'key: {"address":"192.0.2.8"}  value: {"rate":5,"vlan":0,"mac":"00:00:00:00:00:00",'
+        '"policy":"POLICY_DENY","gateway":"0.0.0.0","mirrored":0,"class":9,'
+        f'"owner":"{" ".join(["00"] * 16)}","port":8080}}\n'
     )
     lines = run("map", "dump", *pinned, "format", "ndjson", status=0).stdout.splitlines()
     assert {json.loads(line)["key"]["address"] for line in lines} == {"192.0.2.7", "192.0.2.8"}
@@ -121,7 +121,7 @@ def test_cpus_and_their_total(run: Any, eip: Callable[[str], Path]) -> None:
     cpus = len(record["values"])
     assert record["formatted"]["total"] == {"packets": 2 * cpus, "bytes": 100 * cpus}
     text = run("map", "lookup", *pinned, "key", "1", status=0).stdout
-    assert text.splitlines()[-1] == f'\ttotal: {{"packets": {2 * cpus}, "bytes": {100 * cpus}}}'
+    assert text.splitlines()[-1] == f'\ttotal: {{"packets":{2 * cpus},"bytes":{100 * cpus}}}'
 
 
 REFUSED = [
