@@ -12,7 +12,7 @@ from bpfctl.btf.extend import Extension
 from bpfctl.btf.fixup import Image
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
 from bpfctl.btf.types import Btf
-from bpfctl.errors import BtfError, printable
+from bpfctl.errors import ObjectFileError, printable
 
 _SIZE = 4  # bytes that each ksym pretends to have, as an int
 _DUMMY = "dummy_ksym"
@@ -24,7 +24,7 @@ def define_externs(btf: Btf, config: Mapping[str, tuple[int, int]], names: Set[s
 
     ``config``: offset and size, in bytes, of each configuration value in its map; ``names``: all extern
     symbols.  A ksym becomes an int; a function of ``.ksyms`` a global one, and in the section a dummy
-    stands for it.  Raises BtfError for a variable of these sections without a symbol.
+    stands for it.  Raises ObjectFileError for a variable of these sections without a symbol.
     """
     config_id = btf.find(".kconfig", Kind.DATASEC)
     ksyms_id = btf.find(".ksyms", Kind.DATASEC)
@@ -32,7 +32,7 @@ def define_externs(btf: Btf, config: Mapping[str, tuple[int, int]], names: Set[s
         for variable in btf.datasec(section_id) if section_id else ():
             if btf.name(variable.type_id) not in known:
                 text = f"extern {printable(btf.name(variable.type_id))} has no symbol"
-                raise BtfError(
+                raise ObjectFileError(
                     text, path=btf.path, section=btf.section, offset=btf.offset_of(section_id or 1)
                 )
     if ksyms_id and names - config.keys():

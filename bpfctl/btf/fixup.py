@@ -11,7 +11,7 @@ from struct import Struct
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
 from bpfctl.btf.reader import VLEN_MASK, WORD
 from bpfctl.btf.types import Btf
-from bpfctl.errors import BtfError, printable
+from bpfctl.errors import ObjectFileError, printable
 from bpfctl.record import NamedTuple
 
 # Their variables are not in the object: extern_fixup.py gives them a place.
@@ -43,7 +43,8 @@ def kernel_btf(
       that the verifier treats such a subprogram as part of its callers;
     - the variables of each DATASEC come in the order of their offsets.
 
-    Raises BtfError when a DATASEC has no section, or a global variable no symbol.
+    Raises ObjectFileError when a DATASEC has no section, or a global variable no symbol: the file does not
+    agree with itself, which is worse than types that nobody can read.
     """
     image = Image(btf)
     for section_id in btf.ids(Kind.DATASEC):
@@ -68,7 +69,7 @@ class Image:
         self._word = _WORDS[btf.byte_order]
 
     def write(self, type_id: int, word: int, value: int) -> None:
-        """Set word number ``word`` of the record of ``type_id``; BtfError for what no word holds."""
+        """Set word number ``word`` of the record of ``type_id``; ObjectFileError for what no word holds."""
         if not 0 <= value <= _UINT32_MAX:
             raise _error(self.btf, type_id, f"a size or offset of {value:#x} bytes, past 4 GiB")
         self._word.pack_into(self.data, self.btf.offset_of(type_id) + word * WORD, value)
@@ -122,5 +123,7 @@ def _place_variables(
     return placed
 
 
-def _error(btf: Btf, type_id: int, message: str) -> BtfError:
-    return BtfError(printable(message), path=btf.path, section=btf.section, offset=btf.offset_of(type_id))
+def _error(btf: Btf, type_id: int, message: str) -> ObjectFileError:
+    return ObjectFileError(
+        printable(message), path=btf.path, section=btf.section, offset=btf.offset_of(type_id)
+    )

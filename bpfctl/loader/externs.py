@@ -211,18 +211,20 @@ def _compatible(obj: ObjectSpec, extern: ExternSpec, btf: Btf, target_id: int) -
 
 def _otherwise(obj: ObjectSpec, extern: ExternSpec, btf: Btf, target_id: int) -> ObjectFileError:
     assert obj.btf is not None
+    declared, known = _described(obj.btf, extern.type_id), _described(btf, target_id)
     return ObjectFileError(
-        f"{printable(extern.name)} is declared as {_described(obj.btf, extern.type_id)}, "
-        f"the kernel has {_described(btf, target_id)}",
+        f"{printable(extern.name)} is declared as {declared}, the kernel has {known}",
         path=obj.path,
+        hint="define its structs, which are only declared" if declared == known else None,
     )
 
 
 def _described(btf: Btf, type_id: int) -> str:
     record = btf.type(type_id)
     if record.kind.label == "func_proto":
-        count = len(btf.params(type_id))
-        return f"a function of {count} parameter{'s' * (count != 1)}"
+        from bpfctl.btf.text import type_text
+
+        return type_text(btf, type_id)
     return f"{record.kind.label} {printable(record.name)}".rstrip()
 
 

@@ -93,7 +93,7 @@ def _version(elf: Elf) -> int | None:
 def _read_btf(elf: Elf, warnings: list[str]) -> tuple[Btf | None, BtfExt | None, tuple[ExternSpec, ...]]:
     """Types with sizes and linkage put right, and the externs that they describe.
 
-    Broken types are only an error where maps depend on them.
+    Broken types are only an error where maps depend on them; types of data that is not there always are.
     """
     data = _contents(elf, ".BTF")
     if data is None:

@@ -88,9 +88,7 @@ def test_what_no_module_has(kernel: KernelTypes, monkeypatch: pytest.MonkeyPatch
 def test_what_is_declared_otherwise(kernel: KernelTypes, monkeypatch: pytest.MonkeyPatch) -> None:
     obj = read_object(str(TESTDATA / "externs.bpf.o"))
     modules(monkeypatch, veth=module("bpf_rcu_read_unlock", arguments=2, variable=Kind.STRUCT))
-    message = (
-        "___flavour is declared as a function of 0 parameters, the kernel has a function of 2 parameters"
-    )
+    message = r"___flavour is declared as void \(void\), the kernel has void \(int, int\)"
     with pytest.raises(ObjectFileError, match=message):
         resolve(obj, kernel)
     kernel.close()

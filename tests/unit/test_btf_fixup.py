@@ -8,7 +8,7 @@ from btf_builder import BtfBuilder
 from bpfctl.btf.fixup import VariablePlace, kernel_btf
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
 from bpfctl.btf.types import Btf
-from bpfctl.errors import BtfError
+from bpfctl.errors import ObjectFileError
 
 
 @pytest.mark.parametrize("byte_order", ["little", "big"])
@@ -32,7 +32,7 @@ def test_section_gets_size_and_offsets_in_order(byte_order: str) -> None:
 def test_sizes_and_offsets_past_4_gib_are_refused(size: int, offset: int) -> None:
     b = BtfBuilder()
     b.datasec(".bss", [(b.var("v", b.int()), 0, 4)])
-    with pytest.raises(BtfError, match="past 4 GiB"):
+    with pytest.raises(ObjectFileError, match="past 4 GiB"):
         kernel_btf(b.btf(), section_sizes={".bss": size}, variables={"v": VariablePlace(offset, False)})
 
 
@@ -84,7 +84,9 @@ def test_sections_of_externs_wait_for_their_resolution(name: str) -> None:
 def test_types_of_a_section_that_is_not_there(sizes: dict[str, int]) -> None:
     b = BtfBuilder()
     b.datasec(".data", [(b.var("v", b.int()), 0, 4)])
-    with pytest.raises(BtfError, match=r"no section, or an empty one, for the variables of \.data") as caught:
+    with pytest.raises(
+        ObjectFileError, match=r"no section, or an empty one, for the variables of \.data"
+    ) as caught:
         kernel_btf(b.btf("a.o"), section_sizes=sizes, variables={})
     assert (caught.value.path, caught.value.offset) == ("a.o", 24 + 16 + 16)
 
@@ -92,12 +94,12 @@ def test_types_of_a_section_that_is_not_there(sizes: dict[str, int]) -> None:
 def test_variable_without_a_symbol() -> None:
     b = BtfBuilder()
     b.datasec(".data", [(b.var("lost", b.int()), 0, 4)])
-    with pytest.raises(BtfError, match=r"variable lost of section \.data has no symbol"):
+    with pytest.raises(ObjectFileError, match=r"variable lost of section \.data has no symbol"):
         kernel_btf(b.btf(), section_sizes={".data": 4}, variables={})
 
 
 def test_section_of_something_else_than_variables() -> None:
     b = BtfBuilder()
     b.datasec(".data", [(b.int(), 0, 4)])
-    with pytest.raises(BtfError, match=r"\.data holds type 1, no variable"):
+    with pytest.raises(ObjectFileError, match=r"\.data holds type 1, no variable"):
         kernel_btf(b.btf(), section_sizes={".data": 4}, variables={})

@@ -12,7 +12,7 @@ from builders import Reloc, Sec, Sym, call, code, elf_file, exit_, func, load, m
 from bpfctl.btf.extern_fixup import define_externs
 from bpfctl.btf.kinds import DatasecVar, Kind, Linkage
 from bpfctl.btf.types import Btf
-from bpfctl.errors import BtfError, NotSupportedError, ObjectFileError, RelocationError
+from bpfctl.errors import NotSupportedError, ObjectFileError, RelocationError
 from bpfctl.insn import decode
 from bpfctl.kernel import kconfig as kernel_kconfig
 from bpfctl.kernel import ksyms
@@ -268,7 +268,7 @@ def test_variables_alone_need_no_dummy() -> None:
 def test_an_extern_without_a_symbol_is_an_error() -> None:
     b = BtfBuilder()
     b.datasec(".ksyms", [(b.var("variable", b.int(), Linkage.EXTERN), 0, 4)])
-    with pytest.raises(BtfError, match="extern variable has no symbol"):
+    with pytest.raises(ObjectFileError, match="extern variable has no symbol"):
         define_externs(b.btf(), {}, {"another"})
 
 

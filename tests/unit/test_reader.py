@@ -308,6 +308,13 @@ def test_broken_types_matter_only_where_maps_need_them() -> None:
         read(elf_file([Sec(".BTF", b"nonsense"), Sec(".maps", bytes(32))]))
 
 
+def test_types_of_data_that_is_not_there() -> None:
+    b = BtfBuilder()
+    b.datasec(".bss", [(b.var("v", b.int()), 0, 4)])
+    with pytest.raises(ObjectFileError, match=r"section \.BTF.*no section, or an empty one"):
+        read(elf_file([bss(".bss", 0), Sec(".BTF", b.blob())], [Sym("v", ".bss", 0, 0)]))
+
+
 def test_broken_source_lines_are_left_out() -> None:
     b = BtfBuilder()
     b.int()
