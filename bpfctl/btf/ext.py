@@ -106,7 +106,7 @@ class BtfExt:
         """Kernel records, ``func_info.record_size`` bytes each, of a function placed in a program.
 
         The function is ``size`` bytes from ``start`` of ``section``; in the program it begins at instruction
-        number ``at``.  b"" when there is nothing about it.
+        number ``at``.  b"" when there is nothing about its start, as the kernel then takes no others.
         """
         return self._moved(self.func_info, section, start, size, at)
 
@@ -115,7 +115,14 @@ class BtfExt:
         return self._moved(self.line_info, section, start, size, at)
 
     def core_relocations_for(self, section: str, start: int, size: int) -> list[CoreRelocation]:
-        """CO-RE records of the instructions in ``size`` bytes from ``start`` of ``section``."""
+        """CO-RE records of the instructions in ``size`` bytes from ``start`` of ``section``.
+
+        BtfError if there are any of which nobody can say where they belong.
+        """
+        if "" in self.core_relocations.sections:
+            raise BtfError(
+                "CO-RE relocations of a section without a name", path=self.btf.path, section=".BTF.ext"
+            )
         records = self.core_relocations.sections.get(section)
         if records is None:
             return []
@@ -151,6 +158,8 @@ class BtfExt:
         if records is None:
             return b""
         chosen, width = records.between(start, size), records.width
+        if not chosen or records.offsets[chosen.start] // SLOT != start // SLOT:
+            return b""
         words = records.words[chosen.start * width : chosen.stop * width]
         shift = at - start // SLOT
         words[0::width] = array("I", [o // SLOT + shift for o in records.offsets[chosen.start : chosen.stop]])
@@ -203,9 +212,17 @@ def _read_area(
     width = record_size // WORD
     gathered: dict[str, array[int]] = {}
     for name, position, count in _blocks(words, width, label, start, fail):
-        records = gathered.setdefault(btf.string(name), array("I"))
+        records = gathered.setdefault(_section_name(btf, name), array("I"))
         records.frombytes(words[position : position + count * width].cast("B"))
     return Area(record_size, {name: Records(records, width) for name, records in gathered.items()})
+
+
+def _section_name(btf: Btf, offset: int) -> str:
+    """ "" for what is no name: only those who need the block have to mind."""
+    try:
+        return btf.string(offset)
+    except BtfError:
+        return ""
 
 
 def _blocks(

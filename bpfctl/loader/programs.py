@@ -118,7 +118,7 @@ def _attributes(
     loaded: LoadedObject, spec: ProgramSpec, linked: LinkedProgram, request: ProgramRequest, code: bytes
 ) -> ProgAttributes:
     btf = loaded.btf
-    func_info = linked.func_info if btf and loaded.has_function_types else b""
+    has_functions = btf is not None and loaded.has_function_types
     return ProgAttributes(
         prog_type=request.program_type,
         code=code,
@@ -129,9 +129,9 @@ def _attributes(
         kern_version=loaded.spec.version or 0,
         ifindex=request.ifindex,
         btf_fd=btf.number if btf else 0,
-        func_info=func_info,
+        func_info=linked.func_info if has_functions else b"",
         func_info_size=linked.func_info_size,
-        line_info=linked.line_info if func_info else b"",
+        line_info=linked.line_info if has_functions else b"",
         line_info_size=linked.line_info_size,
         attach_btf_id=request.attach_btf_id,
         attach_fd=request.attach_fd,

@@ -154,7 +154,7 @@ class _Growing:
         functions = [ext.func_info_for(*place) for place in places]
         lines = [ext.line_info_for(*place) for place in places]
         func_info = b"".join(functions) if all(functions) else b""
-        line_info = b"".join(lines) if func_info and all(lines) else b""
+        line_info = b"".join(lines) if all(lines) else b""
         return (
             func_info,
             ext.func_info.record_size if func_info else 0,

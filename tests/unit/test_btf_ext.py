@@ -46,7 +46,7 @@ def test_longer_records_of_a_newer_compiler_travel_whole() -> None:
     line = ext_area(24, [(xdp, [(8, 1, 2, 3, 0xAA, 0xBB)])])
     ext = BtfExt.from_bytes(ext_blob(line_info=line), btf)
     assert ext.line_info.record_size == 24
-    assert _words(ext.line_info_for("xdp", 0, 64, 5)) == [6, 1, 2, 3, 0xAA, 0xBB]
+    assert _words(ext.line_info_for("xdp", 8, 64, 6)) == [6, 1, 2, 3, 0xAA, 0xBB]
 
 
 def test_blocks_of_one_section_join_and_come_in_order() -> None:
@@ -121,8 +121,18 @@ def test_a_count_of_4_billion_ends_at_once() -> None:
 
 def test_section_name_past_the_strings() -> None:
     btf, _ = _strings("xdp")
-    with pytest.raises(BtfError, match="string offset 0x3e8 is past the end"):
-        BtfExt.from_bytes(ext_blob(ext_area(8, [(1000, [(0, 1)])])), btf)
+    nowhere = [(1000, [(0, 1, 0, 0)])]
+    ext = BtfExt.from_bytes(ext_blob(ext_area(16, nowhere), core=ext_area(16, nowhere)), btf)
+    assert ext.func_info_for("xdp", 0, 8, 0) == b""
+    with pytest.raises(BtfError, match="CO-RE relocations of a section without a name"):
+        ext.core_relocations_for("xdp", 0, 8)
+
+
+def test_nothing_about_a_function_whose_start_has_no_record() -> None:
+    btf, (xdp,) = _strings("xdp")
+    ext = BtfExt.from_bytes(ext_blob(ext_area(8, [(xdp, [(8, 1)])])), btf)
+    assert ext.func_info_for("xdp", 0, 64, 0) == b""
+    assert _words(ext.func_info_for("xdp", 8, 8, 0)) == [0, 1]
 
 
 _WHOLE = ext_blob(

@@ -508,12 +508,7 @@ def test_debug_records_count_instructions_from_the_start_of_the_program() -> Non
 def test_debug_records_are_for_all_functions_or_none() -> None:
     """The kernel compares their number with that of the functions it finds."""
     linked = link(_debug_object(func_of_f=False))
-    assert (linked.func_info, linked.func_info_size, linked.line_info, linked.line_info_size) == (
-        b"",
-        0,
-        b"",
-        0,
-    )
+    assert (linked.func_info, linked.func_info_size, len(linked.line_info)) == (b"", 0, 32)
     linked = link(_debug_object(lines_of_f=False))
     assert (len(linked.func_info), linked.line_info, linked.line_info_size) == (16, b"", 0)
 
