@@ -9,7 +9,7 @@ backwards, the template of a type whose parts are numbers is a pattern for the l
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 
@@ -28,6 +28,8 @@ _CODES |= {(size, True): code.lower() for (size, _), code in _CODES.items()}
 _LONGEST_ARRAY = 64  # elements with a place of their own in the template
 _BOOLEANS = ("false", "true", *map(str, range(2, 256)))
 _ROWS = 256  # values that are taken apart or put together at once
+_HIGH_DIGIT = b"".join(b"%x" % (byte >> 4) for byte in range(256))
+_LOW_DIGIT = b"0123456789abcdef" * 16
 _NUMBER = rb"(?:0|-?[1-9][0-9]{0,19})"  # as many digits as 64 bits have: more may be too many for int()
 
 
@@ -307,112 +309,62 @@ class LinePrinter:
     """Text for pairs of key and value, a piece of many lines by one ``%``.
 
     ``form`` has ``{{key}}`` and ``{{value}}`` for the values, ``{{key_hex}}`` and ``{{value_hex}}`` for bytes
-    in the manner of ``"0x0a","0x00"``.
+    in the manner of ``"0x0a","0x00"``.  Those have one width in all lines: their digits are put into the
+    template, a column of all of its lines at a time.
     """
 
     def __init__(self, key: Layout, value: Layout, form: str) -> None:
         self._layouts = {"key": key, "value": value}
-        self._parts: list[_FixedText | Layout] = []
-        fixed = _FixedText(key.codec.size, value.codec.size)
+        self._shown: list[str] = []  # "key", "value", in the order of ``form``
+        self._hex: list[tuple[str, int]] = []  # and those in hex, with the place of their first digit
         literal, _, rest = form.partition("{{")
-        fixed.add_literal(literal)
+        self._line = literal.replace("%", "%%")  # the template of a line
         while rest:
             name, _, rest = rest.partition("}}")
-            if name in self._layouts:
-                self._parts += [fixed, self._layouts[name]]
-                fixed = _FixedText(key.codec.size, value.codec.size)
-            else:
-                fixed.add_hex(name == "key_hex")
+            self._add(name)
             literal, _, rest = rest.partition("{{")
-            fixed.add_literal(literal)
-        self._last = fixed
+            self._line += literal.replace("%", "%%")
         self._templates: dict[tuple[int, str], str] = {}  # of so many lines
 
-    def text(self, keys: bytes, values: bytes, separator: str) -> str:
-        """A line for each pair, with ``separator`` between them."""
-        left, right = (layout.codec.size * _ROWS for layout in self._layouts.values())
-        rows = max(len(keys) // max(left, 1) if left else len(values) // max(right, 1), 0) + 1
-        pieces = (
-            self._piece(keys[n * left : (n + 1) * left], values[n * right : (n + 1) * right], separator)
-            for n in range(rows)
-        )
-        return separator.join(filter(None, pieces))
+    def _add(self, name: str) -> None:
+        if name in self._layouts:
+            self._shown.append(name)
+            self._line += self._layouts[name].template
+            return
+        name = name.removesuffix("_hex")
+        self._hex.append((name, len(self._line) + len('"0x')))
+        self._line += ",".join(['"0x00"'] * self._layouts[name].codec.size)
 
-    def _piece(self, keys: bytes, values: bytes, separator: str) -> str:
+    def pieces(self, keys: bytes, values: bytes, separator: str) -> Iterator[str]:
+        """A line for each pair, with ``separator`` between them, but not between one piece and the next."""
+        left, right = (layout.codec.size for layout in self._layouts.values())
+        count = len(keys) // left if left else len(values) // max(right, 1)
+        for at in range(0, count, _ROWS):
+            part = {
+                "key": keys[at * left : (at + _ROWS) * left],
+                "value": values[at * right : (at + _ROWS) * right],
+            }
+            yield self._piece(part, min(_ROWS, count - at), separator)
+
+    def _piece(self, data: dict[str, bytes], count: int, separator: str) -> str:
         """So many lines that all of their text stays in the processor's cache."""
-        if not self._parts:
-            return self._last.joined(keys, values, separator)
-        columns: list[Iterable[object]] = []
-        for part in (*self._parts, self._last):
-            if isinstance(part, Layout):
-                columns += part.columns(keys if part is self._layouts["key"] else values)
-            elif not part.is_literal:
-                columns.append(part.column(keys, values))
+        columns = chain.from_iterable(self._layouts[name].columns(data[name]) for name in self._shown)
         arguments = tuple(chain.from_iterable(zip(*columns, strict=True)))
-        count = len(arguments) // max(len(columns), 1)
         if (count, separator) not in self._templates:
             if len(self._templates) > 2:
                 self._templates.clear()  # but for the last ones, all pieces have the same number of lines
-            self._templates[count, separator] = separator.join([self._template] * count)
-        return self._templates[count, separator] % arguments
+            self._templates[count, separator] = separator.join([self._line] * count)
+        template = self._templates[count, separator]
+        return (self._with_hex(template, data, separator) if self._hex else template) % arguments
 
-    @cached_property
-    def _template(self) -> str:
-        """Of one line."""
-        template = ""
-        for part in (*self._parts, self._last):
-            if isinstance(part, Layout):
-                template += part.template
-            else:
-                template += part.literal.replace("%", "%%") if part.is_literal else "%s"
-        return template
-
-
-class _FixedText:
-    """Text of one width on each line: literals, and bytes in hex.
-
-    It is copied once for each line, and the digits are put in column by column: no line costs anything of
-    its own.
-    """
-
-    def __init__(self, key_size: int, value_size: int) -> None:
-        self._sizes = {True: key_size, False: value_size}
-        self.literal = ""
-        self._places: list[tuple[bool, int]] = []  # key or value, offset of its first digit
-
-    @property
-    def is_literal(self) -> bool:
-        return not self._places
-
-    def add_literal(self, text: str) -> None:
-        self.literal += text
-
-    def add_hex(self, is_key: bool) -> None:
-        self._places.append((is_key, len(self.literal) + len('"0x')))
-        self.literal += ",".join(['"0x00"'] * self._sizes[is_key])
-
-    def joined(self, keys: bytes, values: bytes, separator: str) -> str:
-        """The whole text of all lines."""
-        text = self._filled(keys, values, self.literal + separator)
-        return text[: len(text) - len(separator)]
-
-    def column(self, keys: bytes, values: bytes) -> list[str]:
-        """The text of each line."""
-        text = self._filled(keys, values, self.literal)
-        width = len(self.literal)
-        return [text[at : at + width] for at in range(0, len(text), width)]
-
-    def _filled(self, keys: bytes, values: bytes, line: str) -> str:
-        size = self._sizes[True] or self._sizes[False]
-        text = bytearray(line.encode("ascii") * (len(keys if self._sizes[True] else values) // max(size, 1)))
-        width = len(line)
-        for is_key, start in self._places:
-            size = self._sizes[is_key]
-            digits = (keys if is_key else values).hex().encode("ascii")
+    def _with_hex(self, template: str, data: dict[str, bytes], separator: str) -> str:
+        text, width = bytearray(template, "ascii"), len(self._line + separator)
+        for name, place in self._hex:
+            size = self._layouts[name].codec.size
             for number in range(size):
-                at = start + number * len('"0x00",')
-                text[at::width] = digits[2 * number :: 2 * size]
-                text[at + 1 :: width] = digits[2 * number + 1 :: 2 * size]
+                column, at = data[name][number::size], place + number * len('"0x00",')
+                text[at::width] = column.translate(_HIGH_DIGIT)
+                text[at + 1 :: width] = column.translate(_LOW_DIGIT)
         return text.decode("ascii")
 
 

@@ -81,7 +81,7 @@ def _dump_records(app: App, target: OpenMap, types: Types) -> None:
         output.stream(_json_array(blocks, line_printer(types, _json_line(types))))
     else:
         printer = line_printer(types, _TEXT_LINE, bare=True)
-        output.stream(printer.text(b.keys, b.values, "\n") + "\n" for b in blocks)
+        output.stream(_lines(blocks, printer))
 
 
 def _json_line(types: Types) -> str:
@@ -94,9 +94,16 @@ def _json_line(types: Types) -> str:
 def _json_array(blocks: Iterator[Block], printer: LinePrinter) -> Iterator[str]:
     before = "["
     for block in blocks:
-        yield before + printer.text(block.keys, block.values, ",")
-        before = ","
+        for piece in printer.pieces(block.keys, block.values, ","):
+            yield before + piece
+            before = ","
     yield "]\n" if before == "," else "[]\n"
+
+
+def _lines(blocks: Iterator[Block], printer: LinePrinter) -> Iterator[str]:
+    for block in blocks:
+        for piece in printer.pieces(block.keys, block.values, "\n"):
+            yield piece + "\n"
 
 
 def line_printer(types: Types, form: str, *, bare: bool = False) -> LinePrinter:
@@ -161,8 +168,9 @@ def typed_chunks(target: OpenMap, types: Types, *, array: bool = False) -> Itera
     printer = line_printer(types._replace(value=types.whole_value(target)), line_form(target))
     before = start
     for block in _watched(target):
-        yield before + printer.text(block.keys, block.values, between)
-        before = between
+        for piece in printer.pieces(block.keys, block.values, between):
+            yield before + piece
+            before = between
     if before == start:
         yield start + end
     else:
@@ -178,5 +186,4 @@ def csv_chunks(target: OpenMap, types: Types) -> Iterator[str]:
     value = Layout(types.whole_value(target), sys.byteorder, style="csv", name=name)
     printer = LinePrinter(key, value, "{{key}},{{value}}")
     yield ",".join([*key.names, *value.names]) + "\n"
-    for block in _watched(target):
-        yield printer.text(block.keys, block.values, "\n") + "\n"
+    yield from _lines(_watched(target), printer)

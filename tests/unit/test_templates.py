@@ -30,7 +30,8 @@ def test_prints_what_the_codec_shows(data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.binary(min_size=size, max_size=size), max_size=3))
     if not size:
         return
-    text = printer(plain_codec(4, "little"), codec).text(bytes(4 * len(rows)), b"".join(rows), "\n")
+    lines = printer(plain_codec(4, "little"), codec)
+    text = "\n".join(lines.pieces(bytes(4 * len(rows)), b"".join(rows), "\n"))
     assert [json.loads(line) for line in text.splitlines()] == [
         {"key": 0, "value": json.loads(json.dumps(codec.decode(row)))} for row in rows
     ]
@@ -58,7 +59,7 @@ def rows(count: int) -> tuple[bytes, bytes]:
 def test_takes_its_own_lines_back(count: int) -> None:
     key, value = plain_codec(4, "little"), traffic()
     keys, values = rows(count)
-    text = (printer(key, value).text(keys, values, "\n") + "\n").encode()
+    text = ("\n".join(printer(key, value).pieces(keys, values, "\n")) + "\n").encode()
     reader = LineReader(Layout(key, "little"), Layout(value, "little"), LINE, "little")
     assert reader.read(text) == (count, keys, values)
     assert reader.read(b"") == (0, b"", b"")
@@ -86,7 +87,7 @@ def test_names_with_digits() -> None:
     value = t.codec(t.struct("s", 8, [("tx-2", t.u32, 0), ("100%", t.u32, 32)]))
     key = plain_codec(2, "little")
     keys, values = b"\1\0\2\0", bytes(range(16))
-    text = (printer(key, value).text(keys, values, "\n") + "\n").encode()
+    text = ("\n".join(printer(key, value).pieces(keys, values, "\n")) + "\n").encode()
     reader = LineReader(Layout(key, "little"), Layout(value, "little"), LINE, "little")
     assert reader.usable
     assert reader.read(text) == (2, keys, values)
@@ -104,7 +105,7 @@ def test_hex_and_bare_text() -> None:
     value = view(plain_codec(3, "little"), "string", "little")
     form = "{{key_hex}} {{key}} {{value_hex}} {{value}}"
     data = b"\xc0\0\2\7\0\0\0\0", b"ab\0\0\1\0"
-    assert printer(key, value, form, bare=True).text(*data, "\n").splitlines() == [
+    assert "\n".join(printer(key, value, form, bare=True).pieces(*data, "\n")).splitlines() == [
         '"0xc0","0x00","0x02","0x07" 192.0.2.7 "0x61","0x62","0x00" ab',
         '"0x00","0x00","0x00","0x00" 0.0.0.0 "0x00","0x01","0x00" ' + '"\\\\x00\\u0001"',
     ]
@@ -113,10 +114,10 @@ def test_hex_and_bare_text() -> None:
 def test_hex_alone() -> None:
     form = '{"key":[{{key_hex}}],"value":[{{value_hex}}]}'
     lines = printer(plain_codec(1, "little"), plain_codec(2, "little"), form)
-    assert lines.text(b"\1\xfe", b"\2\3\4\5", ",") == (
+    assert "".join(lines.pieces(b"\1\xfe", b"\2\3\4\5", ",")) == (
         '{"key":["0x01"],"value":["0x02","0x03"]},{"key":["0xfe"],"value":["0x04","0x05"]}'
     )
-    assert lines.text(b"", b"", ",") == ""
+    assert list(lines.pieces(b"", b"", ",")) == []
 
 
 def test_csv_names_its_columns() -> None:
@@ -128,12 +129,14 @@ def test_csv_names_its_columns() -> None:
     text = LinePrinter(
         Layout(plain_codec(1, "little"), "little", style="csv", name="key"), layout, "{{key}},{{value}}"
     )
-    assert text.text(b"\7", b"\1\0\2\3" + b'a,"b\0\0\0\0', "\n") == '7,1,2,3,"a,""b"'
+    lines = list(text.pieces(b"\7", b"\1\0\2\3" + b'a,"b\0\0\0\0', "\n"))
+    assert lines == ['7,1,2,3,"a,""b"']
 
 
 def test_braces_of_json_behind_a_value() -> None:
     form = '{"key":[{{key_hex}}],"value":[{{value_hex}}],"formatted":{"key":{{key}},"value":{{value}}}}'
-    text = printer(plain_codec(1, "little"), plain_codec(2, "little"), form).text(b"\1\2", b"\1\0\2\0", ",")
+    lines = printer(plain_codec(1, "little"), plain_codec(2, "little"), form)
+    (text,) = lines.pieces(b"\1\2", b"\1\0\2\0", ",")
     assert json.loads(f"[{text}]") == [
         {"key": [f"0x0{n}"], "value": [f"0x0{n}", "0x00"], "formatted": {"key": n, "value": n}}
         for n in (1, 2)
