@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from bpfctl.bench.figures import SCHEMA, Interval
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from bpfctl.bench.paths import PathRow
 
 _LARGEST = 16 << 20  # bytes of a report
+_LARGEST_FIGURE = 1e15  # ns, more than any run takes
 
 
 class Change(NamedTuple):
@@ -50,10 +50,11 @@ def read_report(path: str) -> OldReport:
     import json
 
     try:
-        if os.stat(path).st_size > _LARGEST:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
             raise BpfctlError(f"{path}: too large for a report of bench maps")
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+        document = json.loads(data)
     except OSError as error:
         raise BpfctlError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -65,7 +66,7 @@ def checked_report(document: object, path: str) -> OldReport:
     """A report as it was decoded from JSON; raises BpfctlError, which names ``path``, for anything else."""
     try:
         return _checked(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BpfctlError(
             f"{path}: no report of bench maps ({printable(str(error))} is missing or wrong)"
         ) from error
@@ -76,16 +77,23 @@ def _checked(document: Any) -> OldReport:
         raise ValueError(f"schema {document['schema']}")
     figures = {
         (str(row["operation"]), int(row["entries"]), str(row["map"])): Interval(
-            float(row["ns"]), float(row["low"]), float(row["high"])
+            _finite(row["ns"]), _finite(row["low"]), _finite(row["high"])
         )
         for row in [*document["rows"], *map(_of_path, document.get("paths", ()))]
     }
     contended = {
-        (str(row["operation"]), int(row["entries"]), str(row["map"])): float(row["contended"])
+        (str(row["operation"]), int(row["entries"]), str(row["map"])): _finite(row["contended"])
         for row in document["rows"]
         if row.get("contended") is not None
     }
-    return OldReport(str(document["host"]["kernel"]), str(document["keys"]), figures, contended)
+    kernel, keys = printable(str(document["host"]["kernel"])), printable(str(document["keys"]))
+    return OldReport(kernel, keys, figures, contended)
+
+
+def _finite(number: Any) -> float:
+    if not -_LARGEST_FIGURE < float(number) < _LARGEST_FIGURE:  # nor NaN
+        raise ValueError(f"the figure {number}")
+    return float(number)
 
 
 def _of_path(row: Any) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def changes(old: OldReport, new: Report) -> Iterator[Change]:
     Raises BpfctlError when they measured different things.
     """
     if old.keys != new.keys:
-        raise BpfctlError(f"the old report is of {printable(old.keys)} keys, the new one of {new.keys} keys")
+        raise BpfctlError(f"the old report is of {old.keys} keys, the new one of {new.keys} keys")
     named: list[tuple[str, Row | PathRow]] = [(row.operation, row) for row in new.rows]
     named += [(f"path {row.path}", row) for row in new.paths]
     for operation, row in named:

@@ -52,6 +52,16 @@ def ranks(figures: Mapping[str, Interval]) -> dict[str, int]:
     return places
 
 
+def with_noise(figures: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Lower ends moved down by what the lowest is below 0: no cost is, so any of them may be that wrong.
+
+    >>> with_noise({"a": Interval(1, -2, 3), "b": Interval(6, 5, 7)})["b"]
+    Interval(middle=6, low=3, high=7)
+    """
+    noise = max(0, -min((figure.low for figure in figures.values()), default=0))
+    return {name: figure._replace(low=figure.low - noise) for name, figure in figures.items()}
+
+
 def kendall_tau(first: Mapping[str, float], second: Mapping[str, float]) -> float:
     """Agreement of two rankings of the same names, 1 to -1; a pair that ties in either counts as agreeing.
 

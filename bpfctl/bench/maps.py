@@ -13,7 +13,7 @@ from bpfctl.bench import host
 from bpfctl.bench.cell import DEPENDENT, Cell, CellKey, Sample
 from bpfctl.bench.figures import SCHEMA, Interval, interval, median, ranks
 from bpfctl.bench.paths import PathRow, PathTable
-from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape
+from bpfctl.bench.shapes import ARTICLE_ORDER, LOOKUP, Shape, by_size
 from bpfctl.errors import KernelError
 from bpfctl.kernel import privilege
 from bpfctl.record import NamedTuple
@@ -158,11 +158,11 @@ class _Table:
         groups = [
             [
                 CellKey(shape, entries, operation, self._request.keys, self._request.fill)
-                for shape in self._request.shapes
+                for shape in shapes
                 if shape.supports(operation)
             ]
             for operation in self._request.operations
-            for entries in self._request.sizes
+            for entries, shapes in by_size(self._request.shapes, self._request.sizes).items()
         ]
         passes: list[tuple[dict[CellKey, list[tuple[float, Sample]]], tuple[int, int] | None]]
         passes = [(self._samples, None)]
@@ -212,7 +212,7 @@ class _Table:
     def rows(self) -> Iterator[Row]:
         """The lines, by operation and size, fastest first."""
         for operation in self._request.operations:
-            for entries in self._request.sizes:
+            for entries in by_size(self._request.shapes, self._request.sizes):
                 figures = {
                     key: interval([ns for ns, _ in rounds])
                     for key, rounds in self._samples.items()
@@ -229,7 +229,7 @@ class _Table:
             place = places[key.shape.name]
             yield Row(
                 operation=key.operation,
-                entries=key.shape.entries(key.entries),
+                entries=key.entries,
                 map=key.shape.name,
                 rank=place,
                 tied=taken.count(place) > 1,

@@ -17,10 +17,10 @@ from bpfctl.bench.cell import (
     warm_chunks,
     write_state,
 )
-from bpfctl.bench.figures import interval, median, ranks
+from bpfctl.bench.figures import interval, median, ranks, with_noise
 from bpfctl.bench.network import Road, road
 from bpfctl.bench.programs import CHUNK, State, fresh_state, packet_program
-from bpfctl.bench.shapes import Shape
+from bpfctl.bench.shapes import Shape, by_size
 from bpfctl.errors import errno_text
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
@@ -101,22 +101,23 @@ class PathTable:
         self._progress = progress
         self._random = Random(1)
         self._done = 0
-        self._total = len(request.sizes) * len(request.paths) * request.rounds
+        self._groups = by_size(request.shapes, request.sizes)
+        self._total = len(self._groups) * len(request.paths) * request.rounds
         self._rows: dict[tuple[str, int], list[PathRow]] = {}
         self.skipped: list[str] = []
         self.complete = False
 
     def fill(self) -> None:
         """Measure."""
-        for entries in self._request.sizes:
+        for entries, shapes in self._groups.items():
             with ExitStack() as stack:
-                lanes = list(self._lanes(entries, stack))
+                lanes = list(self._lanes(shapes, entries, stack))
                 for path in self._request.paths:
                     self._measure(path, entries, lanes)
         self.complete = True
 
-    def _lanes(self, entries: int, stack: ExitStack) -> Iterator[_Lane]:
-        for shape in self._request.shapes:
+    def _lanes(self, shapes: Sequence[Shape], entries: int, stack: ExitStack) -> Iterator[_Lane]:
+        for shape in shapes:
             try:
                 yield _Lane(shape, entries, self._request.fill, stack)
             except OSError as error:
@@ -152,14 +153,14 @@ class PathTable:
     def rows(self) -> Iterator[PathRow]:
         """The lines, by path and size, the cheapest first."""
         for path in self._request.paths:
-            for entries in self._request.sizes:
+            for entries in self._groups:
                 yield from self._rows.get((path, entries), [])
 
 
 def _ranked(path: str, entries: int, lanes: Sequence[_Lane]) -> Iterator[PathRow]:
     extras = {lane: [sample.ns - base for base, sample in lane.rounds] for lane in lanes if lane.rounds}
     figures = {lane: interval(rounds) for lane, rounds in extras.items()}
-    places = ranks({lane.shape.name: figure for lane, figure in figures.items()})
+    places = ranks(with_noise({lane.shape.name: figure for lane, figure in figures.items()}))
     taken = list(places.values())
     for lane, figure in sorted(figures.items(), key=lambda item: item[1].middle):
         base = median([base for base, _ in lane.rounds])
@@ -167,7 +168,7 @@ def _ranked(path: str, entries: int, lanes: Sequence[_Lane]) -> Iterator[PathRow
         place = places[lane.shape.name]
         yield PathRow(
             path=path,
-            entries=lane.shape.entries(entries),
+            entries=entries,
             map=lane.shape.name,
             rank=place,
             tied=taken.count(place) > 1,

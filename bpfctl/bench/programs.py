@@ -3,9 +3,9 @@
 A run of the program is one chunk.  Keys come from a linear congruential generator,
 ``x = x * 1664525 + c``, of which the upper half is scaled to the number of entries.  With *independent*
 keys ``c`` is 1 and the processor overlaps lookups; with *dependent* keys ``c`` is what the last lookup
-found (always 1), so that each waits for the one before.  Time is taken with bpf_ktime_get_ns around the
-chunk and put into a ring, since what BPF_PROG_TEST_RUN says of the duration is a mean in which every
-preemption counts.
+found (always 1), so that each waits for the one before; other operations give nothing to wait for.  Time is
+taken with bpf_ktime_get_ns around the chunk and put into a ring, since what BPF_PROG_TEST_RUN says of the
+duration is a mean in which every preemption counts.
 
 All stored values are 1 and their sum is kept, so that the share of hits can be checked.
 
@@ -145,6 +145,7 @@ def baseline_program(operation: str, target: Target, state_fd: int, *, dependent
 def _timed(
     operation: str, target: Target, state_fd: int, dependent: bool, other_fd: int, *, baseline: bool
 ) -> bytes:
+    dependent = dependent and operation == LOOKUP and not target.shape.is_keyless
     code = Code()
     _prologue(code, state_fd, target.shape)
     if other_fd:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
@@ -110,6 +112,18 @@ SHAPES = {
 DEFAULT_SHAPES = ("array", "percpu_array", "hash", "percpu_hash", "lru_hash", "lru_percpu_hash", "lpm_trie")
 # What the article said of lookups, fastest first.
 ARTICLE_ORDER = ("array", "percpu_array", "hash", "percpu_hash", "lru_hash", "lpm_trie")
+
+
+def by_size(shapes: Iterable[Shape], sizes: Iterable[int]) -> dict[int, list[Shape]]:
+    """What is compared at each number of entries, by how many each map will have; the wanted sizes first."""
+    groups: dict[int, list[Shape]] = {entries: [] for entries in sizes}
+    listed = list(shapes)
+    for wanted in list(groups):
+        for shape in listed:
+            group = groups.setdefault(shape.entries(wanted), [])
+            if shape not in group:
+                group.append(shape)
+    return groups
 
 
 def create(shape: Shape, entries: int) -> Fd:

@@ -166,7 +166,7 @@ def _cells(rows: list[Row]) -> Iterator[list[str]]:
         if has_contended:
             cells += ["-" if row.contended is None else f"{row.contended:.2f}"]
             cells += ["-" if row.overlap is None else f"{row.overlap:.0%}"]
-        yield _with_bar(cells, row.ns / slowest)
+        yield _with_bar(cells, row.ns / slowest if slowest > 0 else 0)
 
 
 def _share_cells(rows: list[PathRow]) -> Iterator[list[str]]:
@@ -196,7 +196,7 @@ def _bar(share: float) -> str:
     >>> _bar(1 / 64)
     '▍'
     """
-    eighths = round(share * _BAR * 8)
+    eighths = max(round(share * _BAR * 8), 0)  # noise can make a figure negative
     if share > 0:
         eighths = max(eighths, 1)
     return "█" * (eighths // 8) + _BLOCKS[eighths % 8].strip()

@@ -18,7 +18,8 @@ from bpfctl.bench.maps import Report, Row
 from bpfctl.bench.network import udp_packet
 from bpfctl.bench.paths import PathRow
 from bpfctl.bench.programs import RING, XDP_DROP, Target
-from bpfctl.bench.shapes import SHAPES, Shape
+from bpfctl.bench.shapes import SHAPES, Shape, by_size
+from bpfctl.cli import bench_maps
 from bpfctl.cli.grammar.bench import BenchCommand, parse_bench
 from bpfctl.errors import BpfctlError, UsageError
 from bpfctl.inventory.reference import Reference
@@ -126,6 +127,30 @@ def test_baseline_differs_in_the_map_only() -> None:
         for make in (programs.measured_program, programs.baseline_program)
     ]
     assert calls == [6, 2]  # four lookups, and the time twice
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "waits"),
+    [("lookup", "hash", True), ("count", "hash", False), ("miss", "hash", False), ("lookup", "queue", False)],
+)
+def test_only_lookups_of_values_can_wait_for_the_one_before(operation: str, name: str, waits: bool) -> None:
+    """And the baseline waits where they do, or the difference would be of two things."""
+    target = Target(5, SHAPES[name], 100)
+    for make in (programs.measured_program, programs.baseline_program):
+        same = make(operation, target, 6, dependent=True) == make(operation, target, 6, dependent=False)
+        assert same is not waits
+
+
+def test_maps_are_compared_at_the_size_that_they_have() -> None:
+    shapes = [SHAPES[name] for name in ("array", "array_of_maps")]
+    assert by_size(shapes, (1024, 16)) == {1024: shapes[:1], 16: shapes, 32: shapes[1:]}
+    assert by_size(shapes, (32, 1024)) == {32: shapes, 1024: shapes[:1]}
+
+
+def test_bars_of_figures_that_are_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = list(bench_maps._lines(report(row("none", 0, -1, 0), row("below", -3, -4, -2))))
+    assert not any("█" in line or "▉" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +292,17 @@ def test_reports_of_different_keys_are_not_compared(tmp_path: Path) -> None:
         list(changes(old, report()))
 
 
+def _with_figure(ns: str, entries: str) -> str:
+    row = f'{{"operation": "lookup", "entries": {entries}, "map": "hash", "ns": {ns}, "low": 1, "high": 1}}'
+    return f'{{"schema": 1, "keys": "cold", "host": {{"kernel": "6.1"}}, "rows": [{row}]}}'
+
+
+def test_a_kernel_name_that_would_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    path.write_text(_with_figure("1", "1").replace("6.1", "6.1\\u001b[31m"))
+    assert "\x1b" not in read_report(str(path)).kernel
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -279,8 +315,15 @@ def test_reports_of_different_keys_are_not_compared(tmp_path: Path) -> None:
         "[" * 100_000,
         json.dumps({"schema": 1, "rows": [7]}),
         json.dumps({"schema": 1, "rows": [], "paths": [7]}),
+        '{"schema": 1, "rows": [], "keys": "cold", "host": {"kernel": "\\ud800"}, "paths": 7}',
+        *(
+            _with_figure(*figures)
+            for figures in (("1e999", "1"), ("NaN", "1"), ("-1e300", "1"), ('"x"', "1"))
+        ),
+        *(_with_figure("1", entries) for entries in ("Infinity", "NaN", "null", "9" * 5000)),
+        "\0" * ((16 << 20) + 1),
     ],
-    ids=range(9),
+    ids=range(19),
 )
 def test_what_is_no_report(tmp_path: Path, text: str) -> None:
     path = tmp_path / "old"
