@@ -262,7 +262,7 @@ def _of_life(subject: Subject, usage: _Usage, definition: MapDefinition) -> Iter
     if subject.live:
         return
     token = definition.token
-    unused = subject.codes and not subject.skipped and token not in usage.referred
+    unused = subject.codes and subject.complete and token not in usage.referred
     if unused and not _used_otherwise(definition):
         yield _finding(
             subject,

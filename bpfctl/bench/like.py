@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bpfctl.bench.shapes import Shape
-from bpfctl.errors import BpfctlError, NotFoundError, printable
+from bpfctl.errors import BpfctlError, KernelError, NotFoundError, printable
 from bpfctl.kernel import bpf, info
 from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapFlag, MapType, type_name
 
 _LONGEST_KEY = 256  # bytes: the key is made on the program's stack
 _MOST_ENTRIES = 1 << 22
-_DENSE_KEY = 4  # bytes of a key that an array could be indexed by
+_INDEX = 4  # bytes of an array's key, which may replace a shorter one
 
 _HASHES = (MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
 _ARRAYS = (MapType.ARRAY, MapType.PERCPU_ARRAY)
+_COUNTED = (*_HASHES, MapType.LPM_TRIE)
 _KEPT_FLAGS = MapFlag.NO_PREALLOC | MapFlag.NO_COMMON_LRU | MapFlag.NUMA_NODE
 
 
@@ -45,8 +46,9 @@ def shapes_like(model: Model) -> tuple[Shape, ...]:
         shapes += [_as(own, type_name(MapType, kind), kind) for kind in _HASHES]
         shapes.append(_as(own, "hash_no_prealloc", MapType.HASH, MapFlag.NO_PREALLOC))
         shapes.append(_as(own, "lru_hash_no_common", MapType.LRU_HASH, MapFlag.NO_COMMON_LRU))
-        if model.key_size <= _DENSE_KEY:
-            shapes += [_as(own, type_name(MapType, kind), kind) for kind in _ARRAYS]
+        if model.key_size <= _INDEX:
+            index = own._replace(key_size=_INDEX)
+            shapes += [_as(index, type_name(MapType, kind), kind) for kind in _ARRAYS]
     distinct: dict[tuple[MapType, int], Shape] = {}
     for shape in shapes:
         distinct.setdefault((shape.map_type, shape.flags), shape)
@@ -97,11 +99,14 @@ def model_of_object(path: str, name: str) -> Model:
 
 
 def model_of_map(fd: int) -> Model:
-    """A live map, as full as it is now: its keys are counted."""
-    facts = info.map_info(fd)
+    """A live map, as full as it is now: its keys are counted.  Raises KernelError."""
     fill = 1.0
-    if facts.type not in _ARRAYS:
-        fill = max(_count(fd, facts.key_size, facts.max_entries), 1) / max(facts.max_entries, 1)
+    try:
+        facts = info.map_info(fd)
+        if facts.type in _COUNTED:
+            fill = max(_count(fd, facts.key_size, facts.max_entries), 1) / max(facts.max_entries, 1)
+    except OSError as error:
+        raise KernelError("cannot count the entries of the map", errno=error.errno or 0) from error
     return Model(
         facts.name or f"id {facts.id}",
         facts.type,

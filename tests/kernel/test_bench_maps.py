@@ -21,6 +21,7 @@ from fixture_types import Cli
 
 from bpfctl.bench import maps as bench
 from bpfctl.bench.cell import COLD, Cell, CellKey, load, state_map, write_state
+from bpfctl.bench.like import model_of_map
 from bpfctl.bench.maps import Request
 from bpfctl.bench.network import PATHS, SOCKET, TC, VETH, Road, road
 from bpfctl.bench.paths import PathTable
@@ -28,8 +29,10 @@ from bpfctl.bench.programs import Target, fresh_state, packet_program
 from bpfctl.bench.shapes import COUNT, EVICT, LOOKUP, MISS, OPERATIONS, REINSERT, SHAPES, UPDATE
 from bpfctl.cli.main import INTERRUPTED
 from bpfctl.errors import KernelError
-from bpfctl.kernel import bpf, syscall
-from bpfctl.uapi import Command
+from bpfctl.kernel import bpf, info, syscall
+from bpfctl.kernel.bpf import MapAttributes
+from bpfctl.kernel.fd import Fd
+from bpfctl.uapi import Command, MapType
 
 pytestmark = pytest.mark.kernel
 TESTDATA = Path(__file__).parents[2] / "testdata"
@@ -123,6 +126,20 @@ def test_like_a_map_of_an_object(run: Cli) -> None:
     done = run("-j", "bench", "maps", "like", f"{TESTDATA / 'lpm_blocklist.bpf.o'}:{name}", "sizes", 64,
                "rounds", 1, status=0)  # fmt: skip
     assert {row["map"] for row in json.loads(done.stdout)["rows"]} == {name, "hash"}
+
+
+def test_like_a_live_map(run: Cli) -> None:
+    made = MapAttributes(MapType.HASH, 1, 8, 10, name="mine")
+    with Fd(bpf.map_create(made)) as fd:
+        bpf.map_update(fd.number, b"a", bytes(8))
+        assert model_of_map(fd.number).fill == 0.1
+        words = ("like", "id", info.map_info(fd.number).id, "rounds", 1)
+        report = json.loads(run("-j", "bench", "maps", *words, status=0).stdout)
+        assert {"mine", "array", "lru_hash_no_common"} <= {row["map"] for row in report["rows"]}
+        assert report["skipped"] == []
+    with Fd(bpf.map_create(MapAttributes(MapType.RINGBUF, 0, 0, 4096))) as fd:  # which has no keys to count
+        words = ("like", "id", info.map_info(fd.number).id)
+        assert "nothing is compared with" in run("bench", "maps", *words, status=1).stderr
 
 
 def interrupted(seconds: float) -> dict[str, Any]:

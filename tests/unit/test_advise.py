@@ -776,7 +776,9 @@ def test_a_program_beyond_a_limit_is_reported_and_not_judged(
     assert "A11" in {f.rule for f in advise(subject(program(_paths), maps=maps), MACHINE).findings}
     monkeypatch.setattr(interpreter, limit, value)
     monkeypatch.setattr("bpfctl.advise.subject.MOST_SECONDS", interpreter.MOST_SECONDS)
-    advice = advise(subject(program(_paths), maps=maps), MACHINE)
+    made = subject(program(_paths), maps=maps)
+    made.maps[OTHER] = definition(OTHER)  # which nobody refers to
+    advice = advise(made, MACHINE)
     assert advice.unfinished == (f"program made: {reason}",)
     assert advice.findings == ()
 

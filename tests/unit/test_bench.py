@@ -229,6 +229,8 @@ def test_like_a_hash() -> None:
 
 def test_short_keys_might_index_an_array() -> None:
     assert {"array", "percpu_array"} <= {name for name, *_ in like(MapType.HASH, 4)}
+    shapes = shapes_like(Model("mine", MapType.HASH, 1, 40, 100, 0))
+    assert [shape.key_size for shape in shapes if shape.is_array] == [4, 4]  # the kernel takes no other
 
 
 def test_like_an_array_or_a_trie() -> None:
