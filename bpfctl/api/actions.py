@@ -48,7 +48,15 @@ def open_actions(
 
     opened = []
     for request in actions:
-        action = Action(request.kind, request.control, request.number, request.cookie, mirred=request.mirred)
+        action = Action(
+            request.kind,
+            request.control,
+            request.number,
+            request.cookie,
+            mirred=request.mirred,
+            random=request.random,
+            police=request.police,
+        )
         if request.device:
             action = action._replace(ifindex=resolve_device(request.device))
         if isinstance(request.source, ClassicSource):

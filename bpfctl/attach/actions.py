@@ -11,7 +11,8 @@ from bpfctl.errors import AlreadyAttachedError, BpfctlError, NotFoundError, NotS
 from bpfctl.kernel import rtnl_action, rtnl_link
 from bpfctl.kernel.netlink import NetlinkError, NetlinkSocket
 from bpfctl.kernel.privilege import missing_capabilities
-from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode
+from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode, decode_police
+from bpfctl.kernel.rtnl_police import ATM, ETHERNET, Police
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from bpfctl.loader.transaction import Transaction
 
 __all__ = [
+    "ATM",
+    "CHANCES",
     "CONTROLS",
+    "ETHERNET",
     "GOTO_CHAIN",
     "JUMP",
     "MIRRED",
@@ -28,8 +32,10 @@ __all__ = [
     "ActionRequest",
     "ActionState",
     "ActionStats",
+    "Police",
     "add",
     "decode",
+    "decode_police",
     "delete",
     "device_names",
     "flush",
@@ -52,6 +58,7 @@ CONTROLS = {
     "continue": -1,
 }
 JUMP, GOTO_CHAIN = 0x10000000, 0x20000000
+CHANCES = ("none", "netrand", "determ")  # PGACT_*
 MIRRED = {
     ("egress", "redirect"): 1,
     ("egress", "mirror"): 2,
@@ -67,7 +74,8 @@ class ActionRequest(NamedTuple):
     """An action as the user names it.
 
     ``source``: of a ``bpf``, where its program comes from.  ``mirred`` and ``device``: of a ``mirred``,
-    one of MIRRED's numbers and the interface that packets go to.
+    one of MIRRED's numbers and the interface that packets go to.  ``random``: of a ``gact``, a number of
+    CHANCES, the verdict by chance, and a value up to 10000 that says how often.  ``police``: of a ``police``.
     """
 
     kind: str
@@ -77,6 +85,8 @@ class ActionRequest(NamedTuple):
     source: Any = None
     mirred: int = 0
     device: str = ""
+    random: tuple[int, int, int] = (0, 0, 0)
+    police: Police | None = None
 
 
 def resolve_device(name: str) -> int:
@@ -173,7 +183,7 @@ def _explain(subject: str, error: NetlinkError, when_used: str | None = None) ->
 
 def no_module(subject: str, error: NetlinkError) -> NotSupportedError:
     """The kernel was built without the kind of action."""
-    hint = "it is an option of the kernel: CONFIG_NET_ACT_BPF for bpf, NET_ACT_GACT for a bare verdict"
+    hint = "an option of the kernel: CONFIG_NET_ACT_BPF, NET_ACT_POLICE, NET_ACT_GACT for a bare verdict"
     return NotSupportedError(
         f"{subject}: {error.strerror}", feature="tc action", errno=error.errno or 0, hint=hint
     )

@@ -10,6 +10,7 @@ from bpfctl.kernel.rtnl_tc import EGRESS, INGRESS, ROOT, FilterOptions, FilterSt
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from bpfctl.attach.actions import ActionRequest
     from bpfctl.kernel.rtnl_action import Action
 
 ETH_P_ALL = 3
@@ -22,7 +23,7 @@ class FilterRequest(NamedTuple):
     0 for the interface's own qdisc, or any class.  ``pref`` 0, ``protocol`` None (else an ETH_P_*
     number) and ``handle`` 0 are left out; ``chain`` None means chain 0.  ``name`` is the annotation
     that the kernel shows again, 255 bytes at most.  ``bytecode`` is a classic filter in the place of a
-    program, 8 bytes an instruction; ``actions`` come after either.
+    program, 8 bytes an instruction; ``actions`` come after either, or in the old way ``police``.
     """
 
     device: str = ""
@@ -39,6 +40,7 @@ class FilterRequest(NamedTuple):
     name: str = ""
     bytecode: bytes = b""
     actions: tuple[Action, ...] = ()
+    police: ActionRequest | None = None
 
     def __str__(self) -> str:
         """The hook in words: ``v0 ingress``."""
@@ -62,6 +64,7 @@ class FilterRequest(NamedTuple):
             self.skip_flags,
             self.bytecode,
             self._encoded_actions(),
+            self._encoded_police(),
         )
 
     def _encoded_actions(self) -> bytes:
@@ -70,6 +73,13 @@ class FilterRequest(NamedTuple):
         from bpfctl.kernel import rtnl_action
 
         return rtnl_action.encode(self.actions)
+
+    def _encoded_police(self) -> bytes:
+        if self.police is None or self.police.police is None:
+            return b""
+        from bpfctl.kernel import rtnl_police
+
+        return rtnl_police.encode(self.police.police, self.police.control, self.police.number)
 
 
 class Target(NamedTuple):

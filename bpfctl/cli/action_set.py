@@ -11,13 +11,17 @@ _USAGE = (
     "{ action ACTION }...\n"
     "    ACTION := { bpf { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ verbose ]\n"
     "        | pinned PATH | id N | bytecode TEXT | bytecode-file FILE } [ VERDICT ]\n"
-    "        | [ gact ] VERDICT\n"
+    "        | [ gact ] VERDICT [ random { netrand | determ } VERDICT VALUE ]\n"
+    "        | police { rate RATE burst SIZE [ peakrate RATE mtu SIZE ] | avrate RATE\n"
+    "            | pkts_rate N pkts_burst N } [ mpu SIZE ] [ overhead N ] [ linklayer TYPE ]\n"
+    "            [ VERDICT | conform-exceed VERDICT[/VERDICT] ]\n"
     "        | mirred { ingress | egress } { mirror | redirect } dev DEV [ VERDICT ] }\n"
     "        [ index N ] [ cookie HEX ]"
 )
 _KEYWORDS = (
-    "action bpf gact mirred obj pinned id sec program maps-abi verbose bytecode bytecode-file index cookie "
-    "dev pass ok drop shot reclassify continue pipe stolen trap jump goto"
+    "action bpf gact mirred police obj pinned id sec program maps-abi verbose bytecode bytecode-file index "
+    "cookie random netrand determ rate burst peakrate mtu avrate pkts_rate pkts_burst mpu overhead linklayer "
+    "conform-exceed dev pass ok drop shot reclassify continue pipe stolen trap jump goto"
 )
 
 

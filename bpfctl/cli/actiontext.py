@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from bpfctl.attach.actions import CONTROLS, GOTO_CHAIN, JUMP, MIRRED, ActionState, decode, device_names
+from bpfctl.attach.actions import (
+    CHANCES,
+    CONTROLS,
+    ETHERNET,
+    GOTO_CHAIN,
+    JUMP,
+    MIRRED,
+    ActionState,
+    decode,
+    decode_police,
+    device_names,
+)
 from bpfctl.cli.app import Options
 from bpfctl.cli.progtext import bytecode_record, bytecode_text, facts_text, program_facts
 from bpfctl.record import TYPE_CHECKING
@@ -17,7 +28,7 @@ Record: TypeAlias = "dict[str, Any]"
 
 _VERDICTS = {number: name for name, number in reversed(CONTROLS.items())}  # the first name of each
 _WAYS = {number: way for way, number in MIRRED.items()}
-_CHANCES = ("none", "netrand", "determ")
+_LINKLAYERS = ("unspec", "ethernet", "atm")
 _HW_STATS = ((1, "immediate"), (2, "delayed"))
 _VALUE = 0x0FFFFFFF
 
@@ -35,6 +46,13 @@ def state_records(states: Iterable[ActionState], options: Options) -> list[Recor
     return [_record(state, options, names) for state in found]
 
 
+def police_record(payload: bytes, options: Options) -> Record:
+    """The policer beside a filter's actions, as a record without order."""
+    record = _record(decode_police(payload), options._replace(stats=False), {})
+    del record["order"]
+    return record
+
+
 def _record(state: ActionState, options: Options, names: dict[int, str]) -> Record:
     record: Record = {"order": state.order, "kind": state.kind}
     if state.kind == "bpf":
@@ -43,21 +61,46 @@ def _record(state: ActionState, options: Options, names: dict[int, str]) -> Reco
         way, do = _WAYS.get(state.mirred, ("unknown", "unknown"))
         device = names.get(state.ifindex, f"if{state.ifindex}")
         record |= {"mirred_action": do, "direction": way, "to_dev": device}
+    elif state.kind == "police":
+        return record | _police(state, options) | _rest(state, options)
     record["control_action"] = _control(state.control)
     if state.kind == "gact":
         chance, verdict, value = state.gact_random
-        word = _CHANCES[chance] if chance < len(_CHANCES) else str(chance)
+        word = CHANCES[chance] if chance < len(CHANCES) else str(chance)
         record["prob"] = {"random_type": word, "control_action": _control(verdict), "val": value}
-    record |= {"index": state.number, "ref": state.ref, "bind": state.bind}
+    return record | {"index": state.number, "ref": state.ref, "bind": state.bind} | _rest(state, options)
+
+
+def _police(state: ActionState, options: Options) -> Record:
+    """tc(8)'s keys, among which are neither rates nor sizes, and these as its text has them."""
+    told = state.police
+    assert told is not None
+    record: Record = {"index": state.number, "rate": told.rate, "burst": told.burst, "mtu": told.mtu}
+    record |= {"peakrate": told.peakrate} if told.peakrate else {}
+    record |= {"avrate": told.average} if told.average else {}
+    if told.packet_rate:
+        record |= {"pkts_rate": told.packet_rate, "pkts_burst": told.packet_burst}
+    record["control_action"] = _control(state.control)
+    record |= {"conform_action": _control(told.result)} if told.result else {}
+    record["overhead"] = told.overhead
+    if told.linklayer > ETHERNET or options.details:
+        known = told.linklayer < len(_LINKLAYERS)
+        record["linklayer"] = _LINKLAYERS[told.linklayer] if known else str(told.linklayer)
+    return record | {"ref": state.ref, "bind": state.bind}
+
+
+def _rest(state: ActionState, options: Options) -> Record:
+    """What actions of all kinds have at their end."""
+    record: Record = {}
     if options.stats:
         record |= _stats(state)
     if state.cookie:
         record["cookie"] = state.cookie.hex()
     if state.in_hw is not None:
         record["in_hw" if state.in_hw else "not_in_hw"] = True
-    if state.hw_stats is not None:
-        words = [word for bit, word in _HW_STATS if state.hw_stats & bit]
-        record["used_hw_stats"] = words or ["disabled"]
+    for key, bits in (("hw_stats", state.asked_hw_stats), ("used_hw_stats", state.hw_stats)):
+        if bits is not None:
+            record[key] = [word for bit, word in _HW_STATS if bits & bit] or ["disabled"]
     return record
 
 
@@ -96,7 +139,11 @@ def _stats(state: ActionState) -> Record:
 
 def action_lines(record: Record) -> list[str]:
     """The lines of one action, from ``action order`` on."""
-    head = f"\taction order {record['order']}: {record['kind']}"
+    head = f"\taction order {record['order']}: "
+    if record["kind"] == "police":
+        first, *more = police_lines(record)
+        return [head + first, *more]
+    head += record["kind"]
     control = " ".join(_control_words(record["control_action"]))
     index = " index" if record["kind"] != "mirred" else "index"
     between = []
@@ -112,13 +159,48 @@ def action_lines(record: Record) -> list[str]:
         return [head]
     else:
         head += " " + " ".join([*_bpf_words(record), f"default-action {control}"])
-    lines = [head, *between, f"\t{index} {record['index']} ref {record['ref']} bind {record['bind']}"]
-    for key, word in (("installed", "installed"), ("last_used", "used"), ("first_used", "firstused")):
-        lines[-1] += f" {word} {record[key]} sec" if key in record else ""
+    known = f"\t{index} {record['index']} ref {record['ref']} bind {record['bind']}"
+    lines = [head, *between, known + _times_text(record)]
     more = _more_lines(record)
     if more and record["kind"] == "bpf":
         more[0] = " " + more[0]  # iproute2 tc/m_bpf.c ends with a blank
     return lines + more
+
+
+def police_lines(record: Record) -> list[str]:
+    """The lines of a policer, as tc(8) prints them behind ``action order`` or alone."""
+    words = [f" police {record['index']:#x} rate {_rate_text(record['rate'])}"]
+    words += [f"burst {_size_text(record['burst'])} mtu {_size_text(record['mtu'])}"]
+    words += [f"{key} {_rate_text(record[key])}" for key in ("peakrate", "avrate") if key in record]
+    words += [f"{key} {record[key]}" for key in ("pkts_rate", "pkts_burst") if key in record]
+    verdicts = [record[key] for key in ("control_action", "conform_action") if key in record]
+    words.append("action " + "/".join(" ".join(_control_words(verdict)) for verdict in verdicts))
+    words.append(f"overhead {_size_text(record['overhead'])}")
+    words += [f"linklayer {record['linklayer']}"] if "linklayer" in record else []
+    known = f"\tref {record['ref']} bind {record['bind']} {_times_text(record)}".rstrip()
+    return [" ".join(words), known, *_more_lines(record)]
+
+
+def _rate_text(rate: int) -> str:
+    """Bytes a second in bits: ``1Mbit``; as tc(8) has it, the largest unit that loses little or nothing."""
+    bits, unit, *units = rate * 8, "", "K", "M", "G", "T"
+    while units and bits >= 1000 and (bits % 1000 == 0 or bits >= 1000_000):
+        bits, unit = bits // 1000, units.pop(0)
+    return f"{bits}{unit}bit"
+
+
+def _size_text(size: int) -> str:
+    """``10Kb``; in full where that would not be the size."""
+    for unit, name, slack in ((1024**2, "Mb", 1024), (1024, "Kb", 16)):
+        count = round(size / unit)
+        if size >= unit and abs(count * unit - size) < slack:
+            return f"{count:g}{name}"
+    return f"{size}b"
+
+
+def _times_text(record: Record) -> str:
+    times = (("installed", "installed"), ("last_used", "used"), ("first_used", "firstused"))
+    return "".join(f" {word} {record[key]} sec" for key, word in times if key in record)
 
 
 def _bpf_words(record: Record) -> list[str]:
@@ -140,9 +222,9 @@ def _more_lines(record: Record) -> list[str]:
         ]
     lines += [f"\tcookie {record['cookie']}"] if "cookie" in record else []
     lines += [f"\t{word}" for word in ("in_hw", "not_in_hw") if word in record]
-    if "used_hw_stats" in record:
-        lines.append(f"\tused_hw_stats {' '.join(record['used_hw_stats'])}")
-    return lines
+    return lines + [
+        f"\t{key} {' '.join(record[key])}" for key in ("hw_stats", "used_hw_stats") if key in record
+    ]
 
 
 def _control_words(control: Record) -> list[str]:

@@ -16,12 +16,13 @@ _USAGE = (
     "    { obj FILE [ sec NAME ] [ program NAME ] [ maps-abi ABI ] [ set NAME=VALUE ]...\n"
     "      [ migrate [ lossy ] ] [ dry-run ] [ export SOCKET ] [ verbose ]\n"
     "    | pinned PATH | id N | bytecode TEXT | bytecode-file FILE }\n"
-    "    [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ] [ action ACTION ]..."
+    "    [ direct-action | da ] [ classid CLASSID ] [ skip_hw | skip_sw ] [ action ACTION ]...\n"
+    "    [ police OPTION... ]"
 )
 _KEYWORDS = (
     "dev block ingress egress root parent pref protocol chain handle bpf obj pinned id sec program maps-abi "
     "set migrate lossy dry-run export verbose bytecode bytecode-file direct-action da "
-    "classid flowid skip_hw skip_sw action"
+    "classid flowid skip_hw skip_sw action police"
 )
 
 
@@ -43,6 +44,7 @@ def request(command: FilterCommand) -> FilterRequest:
         direct_action=command.direct_action,
         skip_hw=command.skip_hw,
         skip_sw=command.skip_sw,
+        police=command.police,
     )
 
 

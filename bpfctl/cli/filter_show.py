@@ -109,6 +109,10 @@ def _options(app: App, state: FilterState) -> dict[str, Any]:
         options["prog"] = facts
         if "tag" not in facts and state.tag:
             options["tag"] = state.tag
+    if state.police:
+        from bpfctl.cli.actiontext import police_record
+
+        options |= police_record(state.police, app.options)
     if state.actions:
         from bpfctl.cli.actiontext import action_records
 
@@ -125,12 +129,15 @@ def _text(record: dict[str, Any]) -> str:
             words += _option_words(value)
         else:
             words.append(key if value is True else f"{key} {value}")
-    actions = record.get("options", {}).get("actions", ())
-    if not actions:
+    options = record.get("options", {})
+    actions = options.get("actions", ())
+    if not (actions or "kind" in options):
         return " ".join(words)
-    from bpfctl.cli.actiontext import action_lines
+    from bpfctl.cli.actiontext import action_lines, police_lines
 
     lines = [" ".join(words)]
+    if "kind" in options:
+        lines += [*police_lines(options), ""]
     for action in actions:
         lines += [*action_lines(action), ""]
     return "\n".join(lines)
@@ -138,6 +145,8 @@ def _text(record: dict[str, Any]) -> str:
 
 def _option_words(options: dict[str, Any]) -> Iterator[str]:
     for key, value in options.items():
+        if key == "kind":  # a policer, which has lines of its own
+            return
         if key == "bpf_name":
             yield value
         elif key == "prog":

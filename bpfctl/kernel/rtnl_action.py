@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
+from bpfctl.kernel import rtnl_police
 from bpfctl.kernel.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -20,6 +21,7 @@ from bpfctl.kernel.netlink import (
     parse_attributes,
     text,
 )
+from bpfctl.kernel.rtnl_police import TCA_POLICE_TM, Police
 from bpfctl.record import NamedTuple
 
 ADD = NLM_F_EXCL | NLM_F_CREATE
@@ -42,6 +44,7 @@ _TCA_ACT_OPTIONS = 2
 _TCA_ACT_INDEX = 3
 _TCA_ACT_STATS = 4
 _TCA_ACT_COOKIE = 6
+_TCA_ACT_HW_STATS = 8
 _TCA_ACT_USED_HW_STATS = 9
 _TCA_ACT_IN_HW_COUNT = 10
 
@@ -61,6 +64,7 @@ _TCA_STATS_QUEUE = 3
 _TCAMSG = bytes(4)  # struct tcamsg: family and padding
 _GENERIC = struct.Struct("=IIiii")  # tc_gen: index, capab, action, refcnt, bindcnt
 _MIRRED = struct.Struct("=ii")  # eaction, ifindex, behind tc_gen
+_PROB = struct.Struct("=HHi")  # struct tc_gact_p: ptype, pval, paction
 _TIMES = struct.Struct("=QQQQ")  # struct tcf_t: installed, last used, expires, first used
 _QUEUE = struct.Struct("=IIIII")  # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
 
@@ -70,7 +74,8 @@ class Action(NamedTuple):
 
     ``control``: TC_ACT_*; ``number``: its index among those of its kind, 0 for the next.  A ``bpf`` has
     ``program_fd`` and ``name``, or ``bytecode``; a ``mirred`` what it does (TCA_EGRESS_REDIR, ...) and the
-    ``ifindex`` where packets go.
+    ``ifindex`` where packets go, a ``police`` its limits.  ``random``, of a ``gact``: kind of chance
+    (0 none), what it is in place of ``control``, and its value.
     """
 
     kind: str
@@ -82,6 +87,8 @@ class Action(NamedTuple):
     bytecode: bytes = b""
     mirred: int = 0
     ifindex: int = 0
+    random: tuple[int, int, int] = (0, 0, 0)
+    police: Police | None = None
 
 
 class ActionStats(NamedTuple):
@@ -103,7 +110,8 @@ class ActionState(NamedTuple):
     """One action as the kernel reports it; fields that its kind does not have are empty.
 
     ``gact_random``: kind of chance (0 none), its verdict, and its value.  ``hw_stats`` and ``in_hw`` are
-    None where the kernel does not say: TCA_ACT_HW_STATS_* bits, number of devices that run it.
+    None where the kernel does not say: TCA_ACT_HW_STATS_* bits, number of devices that run it;
+    ``asked_hw_stats``: the former as the user wanted them, where not any would do.
     """
 
     order: int
@@ -123,6 +131,8 @@ class ActionState(NamedTuple):
     mirred: int = 0
     ifindex: int = 0
     gact_random: tuple[int, int, int] = (0, 0, 0)
+    police: Police | None = None
+    asked_hw_stats: int | None = None
 
 
 # --- attributes ---
@@ -144,8 +154,14 @@ def _encode_one(action: Action) -> bytes:
     elif action.kind == "bpf":
         options = attribute_u32(_TCA_ACT_BPF_FD, action.program_fd)
         options += attribute_text(_TCA_ACT_BPF_NAME, action.name)
+    options += attribute(_TCA_PARMS, generic)
+    if action.police:
+        options = rtnl_police.encode(action.police, action.control, action.number)
+    elif action.random[0]:
+        chance, verdict, value = action.random
+        options += attribute(_TCA_GACT_PROB, _PROB.pack(chance, value, verdict))
     encoded = attribute_text(_TCA_ACT_KIND, action.kind)
-    encoded += attribute(_TCA_ACT_OPTIONS | _NESTED, options + attribute(_TCA_PARMS, generic))
+    encoded += attribute(_TCA_ACT_OPTIONS | _NESTED, options)
     return encoded + (attribute(_TCA_ACT_COOKIE, action.cookie) if action.cookie else b"")
 
 
@@ -164,21 +180,31 @@ def decode(payload: bytes) -> Iterator[ActionState]:
             index,
             ref,
             bind,
-            _decode_stats(found, options),
+            _decode_stats(found, options, kind == "police"),
             cookie=found.get(_TCA_ACT_COOKIE, b""),
             hw_stats=_optional(found.get(_TCA_ACT_USED_HW_STATS)),
+            asked_hw_stats=_optional(found.get(_TCA_ACT_HW_STATS)),
             in_hw=_optional(found.get(_TCA_ACT_IN_HW_COUNT)),
         )
         yield _with_kind(state, options, generic)
 
 
+def decode_police(payload: bytes) -> ActionState:
+    """The policer that a filter has beside its actions, from the attribute that holds it."""
+    options = parse_attributes(payload)
+    return _with_kind(ActionState(0, "police", 0, 0, 0, 0, _decode_stats({}, options, True)), options, b"")
+
+
 def _with_kind(state: ActionState, options: dict[int, bytes], generic: bytes) -> ActionState:
     """``state`` with the fields of its kind."""
+    if state.kind == "police":
+        index, control, ref, bind, told = rtnl_police.decode(options)
+        return state._replace(number=index, control=control, ref=ref, bind=bind, police=told)
     if state.kind == "mirred":
         mirred, ifindex = _MIRRED.unpack(generic[20:28].ljust(8, b"\0"))
         return state._replace(mirred=mirred, ifindex=ifindex)
     if state.kind == "gact":
-        kind, value, verdict = struct.unpack("=HHi", options.get(_TCA_GACT_PROB, b"")[:8].ljust(8, b"\0"))
+        kind, value, verdict = _PROB.unpack(options.get(_TCA_GACT_PROB, b"")[:8].ljust(8, b"\0"))
         return state._replace(gact_random=(kind, verdict, value))
     if state.kind == "bpf":
         return state._replace(
@@ -195,8 +221,8 @@ def _optional(payload: bytes | None) -> int | None:
     return None if payload is None else number(payload[:4])
 
 
-def _decode_stats(found: dict[int, bytes], options: dict[int, bytes]) -> ActionStats:
-    times = options.get(_TCA_TM, b"")[:32].ljust(32, b"\0")
+def _decode_stats(found: dict[int, bytes], options: dict[int, bytes], is_police: bool) -> ActionStats:
+    times = options.get(TCA_POLICE_TM if is_police else _TCA_TM, b"")[:32].ljust(32, b"\0")
     installed, last_used, _, first_used = _TIMES.unpack(times)
     stats = parse_attributes(found.get(_TCA_ACT_STATS, b""))
     basic = stats.get(_TCA_STATS_BASIC, b"").ljust(12, b"\0")

@@ -22,7 +22,7 @@ INCOMPLETE = "Command line is not complete"
 
 TRY = 'try "help"'
 VERDICTS = "pass, ok, reclassify, drop, shot, pipe, stolen, trap, continue, jump N, goto chain N"
-ACTION_KINDS = "the kind of action (bpf, gact, mirred)"
+ACTION_KINDS = "the kind of action (bpf, gact, mirred, police)"
 COOKIE = "up to 16 bytes in hex are wanted"
 
 MISTAKES = [
@@ -95,20 +95,45 @@ MISTAKES = [
     ("filter get dev v0 pref 1 bpf", f"{INCOMPLETE}: pref and handle say which filter is meant", None),
     (
         "filter add dev v0 bpf obj x.o police rate 1mbit",
-        '"police": policing beside the program is not supported',
+        "police: rate wants a burst",
         None,
+    ),
+    (
+        "filter add dev v0 bpf obj x.o action police rate 1furlong burst 1k",
+        'Illegal rate "1furlong"',
+        "such as 1mbit, 500kbit, 10mbps (bytes)",
+    ),
+    (
+        "filter add dev v0 bpf obj x.o action police rate 1mbit burst 5000m",
+        'Illegal burst "5000m"',
+        "such as 1500, 10k, 1m",
+    ),
+    (
+        "filter add dev v0 bpf obj x.o action police mtu 9k/12",
+        'Illegal mtu "9k/12": after the slash a power of two is wanted',
+        None,
+    ),
+    (
+        "filter add dev v0 bpf obj x.o action drop random determ ok 10001",
+        'Illegal random "10001": a number from 0 to 10000 is wanted',
+        None,
+    ),
+    (
+        "filter add dev v0 bpf obj x.o action skbedit mark 7",
+        "action skbedit: not one of bpfctl's (bpf, gact, mirred, police)",
+        "tc(8) itself has it",
     ),
     # actions
     ("action add", 'What is ""?', "known here: action"),
     ("action add bpf obj x", 'What is "bpf"?', "known here: action"),
     (
         "action add action",
-        f"{INCOMPLETE}: the kind of action (bpf, gact, mirred) or a verdict is missing",
+        f"{INCOMPLETE}: the kind of action (bpf, gact, mirred, police) or a verdict is missing",
         TRY,
     ),
-    ("action add action vlan pop", 'What is "vlan"?', f"known here: bpf, gact, mirred, {VERDICTS}"),
+    ("action add action wlan pop", 'What is "wlan"?', f"known here: bpf, gact, mirred, police, {VERDICTS}"),
     ("action add action gact", f"{INCOMPLETE}: a verdict is missing", TRY),
-    ("action add action drop random netrand ok 5", "random: verdicts by chance are not supported", None),
+    ("action add action drop random often ok 5", 'What is "often"?', "known here: netrand, determ"),
     ("action add action goto 7", 'What is "7"?', "known here: chain"),
     ("action add action jump x", 'Illegal jump "x": a number from 0 to 268435455 is wanted', None),
     ("action add action ok cookie 123", 'Illegal cookie "123": up to 16 bytes in hex are wanted', None),

@@ -50,6 +50,17 @@ SHOWS = [
 OURS_ONLY = {"map_ids", "run_cnt", "run_time_ns"}  # documented, behind tc's
 
 
+POLICED = [
+    "action police rate 1mbit burst 10k conform-exceed drop",
+    "police rate 8gbit burst 1m mtu 9000 drop",
+    "action police rate 40gbit burst 1m peakrate 50gbit mtu 64k overhead 14 linklayer atm pipe",
+    "action police pkts_rate 1000 pkts_burst 50 index 77 action drop random determ pass 3",
+    "action police mtu 1000 continue action police index 77 cookie aa",
+]
+# tc's JSON leaves them out.
+POLICE_ONLY = OURS_ONLY | {"rate", "burst", "mtu", "peakrate", "avrate"}
+
+
 def words(line: str) -> list[str]:
     return shlex.split(line)
 
@@ -78,10 +89,10 @@ def judge(name: str, line: str, *options: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def without_ours(value: Any) -> Any:
+def without_ours(value: Any, ours: set[str] = OURS_ONLY) -> Any:
     if isinstance(value, dict):
-        return {key: without_ours(member) for key, member in value.items() if key not in OURS_ONLY}
-    return [without_ours(member) for member in value] if isinstance(value, list) else value
+        return {key: without_ours(member, ours) for key, member in value.items() if key not in ours}
+    return [without_ours(member, ours) for member in value] if isinstance(value, list) else value
 
 
 def text(shown: str) -> list[str]:
@@ -189,6 +200,7 @@ def test_refusals(namespace: str, run: Cli) -> None:
         assert hint in rest, line
 
 
+@pytest.mark.kernels
 def test_a_kernel_without_the_action(namespace: str, run: Cli, requires: Requires) -> None:
     try:
         requires("act_bpf")
@@ -223,7 +235,17 @@ def test_a_kernel_without_the_action(namespace: str, run: Cli, requires: Require
             else:
                 assert text(ours) == text(judge(namespace, line, *options)), line
     run("-n", namespace, "action", "flush", "bpf", status=0)
-    both = f"filter add dev v0 ingress pref 40 bpf obj {TC} action bpf obj {action} pipe action drop"
-    run("-n", namespace, *words(both), status=0)
-    show = "filter show dev v0 ingress pref 40"
-    assert text(run("-n", namespace, *words(show), status=0).stdout) == text(judge(namespace, show))
+    lines = [
+        f"bpf obj {TC} action bpf obj {action} pipe action drop",
+        *(f"bpf obj {TC} {p}" for p in POLICED),
+    ]
+    for pref, line in enumerate(lines, 40):
+        run("-n", namespace, *words(f"filter add dev v0 ingress pref {pref} {line}"), status=0)
+    for line in ("filter show dev v0 ingress", "actions list action police", "actions list action gact"):
+        for options in ((), ("-d",), ("-s",) if line.startswith("actions") else ()):
+            ours = run("-n", namespace, *options, *words(line), status=0).stdout
+            assert text(ours) == text(judge(namespace, line, *options)), line
+            ours = run("-n", namespace, "-j", *options, *words(line), status=0).stdout
+            theirs = json.loads(judge(namespace, line, "-j", *options))
+            mine = without_ours(json.loads(ours), POLICE_ONLY)
+            assert list_of_pairs(mine) == list_of_pairs(theirs), line

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from zlib import crc32
+
 import pytest
 
+from bpfctl.api.actions import open_actions
 from bpfctl.cli.actiontext import action_lines, state_records
 from bpfctl.cli.app import Options
-from bpfctl.kernel.netlink import attribute
-from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode, encode
+from bpfctl.cli.filter_set import request
+from bpfctl.cli.grammar.filter import parse_filter
+from bpfctl.kernel.netlink import attribute, parse_attributes
+from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode, decode_police, encode
+from bpfctl.kernel.rtnl_police import Police
 from bpfctl.kernel.rtnl_tc import FilterOptions, _options
+from bpfctl.loader import Transaction
 
 NAME = "act_pass.bpf.o:[action]"
 NAME_HEX = "1c000600" + (NAME.encode() + b"\0").hex()
@@ -47,6 +55,85 @@ SENT = [
         "01000000 03000000",
     ),
 ]
+
+
+# tc's words behind `bpf bc '1,6 0 0 0'`; TCA_ACT_OPTIONS of the action, tables as their checksums.
+POLICED = [
+    (
+        "action police rate 1mbit burst 10k conform-exceed drop/ok",
+        [
+            (1, "00000000 02000000 00000000 00881300 00000000 03010000 ffff0000 48e80100" + "00" * 24),
+            (2, 0xACFBCA16),
+        ],
+    ),
+    (
+        "action police rate 1mbit buffer 10kb conform-exceed pass/pipe",
+        [
+            (1, "00000000 00000000 00000000 00881300 00000000 03010000 ffff0000 48e80100" + "00" * 24),
+            (2, 0xACFBCA16),
+            (5, "03000000"),
+        ],
+    ),
+    (
+        "action police rate 40gbit burst 1m peakrate 50gbit mtu 64k overhead 14 linklayer atm mpu 64"
+        " conform-exceed pipe",
+        [
+            (
+                1,
+                "00000000 03000000 00000000 c10c0000 00000100 09020e00 ffff4000 ffffffff 09020e00 ffff4000"
+                "ffffffff" + "00" * 12,
+            ),
+            (2, 0xA8881243),
+            (8, "00f2052a01000000"),
+            (3, 0x8FAFFF55),
+            (9, "806e877401000000"),
+        ],
+    ),
+    (
+        "action police pkts_rate 1000 pkts_b 50 index 77",
+        [(1, "4d000000 01000000" + "00" * 48), (10, "e803000000000000"), (11, "c2eb0b0000000000")],
+    ),
+    ("action police avrate 1mbit", [(1, "00000000 01000000" + "00" * 48), (4, "48e80100")]),
+    (
+        "action police mtu 1000 continue",
+        [(1, "00000000 ffffffff 00000000 00000000 e8030000" + "00" * 36)],
+    ),
+    (
+        "action police rate 10kbps burst 2k/8 conform-exceed drop",
+        [
+            (1, "00000000 02000000 00000000 00d43000 00000000 03010000 ffff0000 10270000" + "00" * 24),
+            (2, 0xD0E1815C),
+        ],
+    ),
+    (
+        "action gact drop random determ pass 3",
+        [(2, "00000000 00000000 02000000 00000000 00000000"), (3, "02000300 00000000")],
+    ),
+    (
+        "action drop random netrand goto chain 4 10000 index 9",
+        [(2, "09000000 00000000 02000000 00000000 00000000"), (3, "01001027 04000020")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "attributes"), POLICED, ids=[words for words, _ in POLICED])
+def test_policers_and_chances_as_tc_sends_them(words: str, attributes: list[tuple[int, str | int]]) -> None:
+    command = parse_filter(["dev", "v0", "bpf", "bc", "1,6 0 0 0", *words.split()], strict=True)
+    (request,) = open_actions(command.actions, Transaction(), ExitStack(), None, print)
+    (encoded,) = parse_attributes(encode([request])).values()
+    options = parse_attributes(parse_attributes(encoded)[2])
+    found = [(kind, crc32(data) if len(data) == 1024 else data.hex()) for kind, data in options.items()]
+    assert found == [(kind, d if isinstance(d, int) else d.replace(" ", "")) for kind, d in attributes]
+
+
+def test_the_old_way_to_police_as_tc_sends_it() -> None:
+    """``bpf bc '1,6 0 0 0' police rate 8gbit burst 1m mtu 9000 drop``: a part of the filter."""
+    line = "dev v0 bpf bc 1,6_0_0_0 police rate 8gbit burst 1m mtu 9000 drop"
+    command = parse_filter([word.replace("_", " ") if "," in word else word for word in line.split()])
+    sent = request(command).options(-1).police
+    known = "00000000 02000000 00000000 f73f0000 28230000 06010000 ffff0000 00ca9a3b" + "00" * 24
+    assert sent[:60].hex() == "3c000100" + known.replace(" ", "")
+    assert decode_police(sent).police == Police(rate=10**9, burst=1048000, mtu=9000)
 
 
 @pytest.mark.parametrize(("words", "actions", "payload"), SENT, ids=[words for words, *_ in SENT])
@@ -112,6 +199,7 @@ def test_short_attributes_inside() -> None:
 # --- text ----------------------------------------------------------------------------------------
 
 RETURN_0 = bytes.fromhex("0600000000000000")
+ODD = Police(5 * 10**9, 1040000, 2**32 - 1, 64, 14, 2, 6250 * 10**6, 1500, 5, 1, result=3)
 TEXTS = [
     (
         ActionState(
@@ -142,8 +230,21 @@ TEXTS = [
         ],
     ),
     (
-        ActionState(3, "police", 0, 0, 0, 0, ActionStats()),
-        ["\taction order 3: police"],
+        ActionState(3, "police", 2, 4, 1, 1, ActionStats(), police=Police(125000, 10240, 2047)),
+        [
+            "\taction order 3:  police 0x4 rate 1Mbit burst 10Kb mtu 2Kb action drop overhead 0b",
+            "\tref 1 bind 1",
+        ],
+    ),
+    (
+        ActionState(1, "police", 0, 10, 1, 1, ActionStats(), hw_stats=0, asked_hw_stats=0, police=ODD),
+        [
+            "\taction order 1:  police 0xa rate 40Gbit burst 1040000b mtu 4096Mb peakrate 50Gbit"
+            " avrate 12Kbit pkts_rate 5 pkts_burst 1 action pass/pipe overhead 14b linklayer atm",
+            "\tref 1 bind 1",
+            "\thw_stats disabled",
+            "\tused_hw_stats disabled",
+        ],
     ),
 ]
 

@@ -1,27 +1,34 @@
 """Actions, behind a filter or alone.
 
     ACTIONS := ACTION [ action ACTION ]...
-    ACTION := { bpf [ run ] SPEC [ CONTROL ] | [ gact ] CONTROL | mirred WAY DO dev DEV [ CONTROL ] }
-              [ index N ] [ cookie HEX ]
+    ACTION := { bpf [ run ] SPEC [ CONTROL ] | [ gact ] CONTROL [ RANDOM ] | police OPTION...
+              | mirred WAY DO dev DEV [ CONTROL ] } [ index N ] [ cookie HEX ]
+    RANDOM := random { netrand | determ } CONTROL VALUE
 
 iproute2 tc/m_action.c, m_bpf.c, m_gact.c and m_mirred.c.  Words of a kind that is not known here are a
-UsageError.
+UsageError that names the kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpfctl.attach.actions import CONTROLS, GOTO_CHAIN, JUMP, MIRRED, ActionRequest
+from bpfctl.attach.actions import CHANCES, CONTROLS, GOTO_CHAIN, JUMP, MIRRED, ActionRequest
 from bpfctl.cli.grammar.classic import parse_file, parse_text
 from bpfctl.cli.grammar.spec import ProgramOrClassic, parse_source
 from bpfctl.cli.grammar.tokens import Tokens, matches, shown, unknown
 from bpfctl.errors import UsageError
 
-KINDS = "bpf, gact, mirred"
+KINDS = "bpf, gact, mirred, police"
+# Kinds of tc(8) that are none of ours.
+_OTHERS = (
+    *("connmark", "csum", "ct", "ctinfo", "gate", "ife", "mpls", "nat", "pedit", "sample", "simple"),
+    *("skbedit", "skbmod", "tunnel_key", "vlan", "xt"),
+)
 
 _U32 = 0xFFFFFFFF
 _MOST_JUMPS = 0x0FFFFFFF  # TC_ACT_EXT_VAL_MASK
+_MOST_RANDOM = 10000  # MAX_RAND, net/sched/act_gact.c
 _LONGEST_COOKIE = 16  # bytes, TC_COOKIE_MAX_SIZE
 _PIPE, _STOLEN = CONTROLS["pipe"], CONTROLS["stolen"]
 
@@ -40,18 +47,41 @@ def _parse_action(tokens: Tokens) -> ActionRequest:
         action = _parse_bpf(tokens)
     elif word == "mirred":
         action = _parse_mirred(tokens)
+    elif word == "police":
+        action = parse_police(tokens)
+    elif word in _OTHERS:
+        raise UsageError(f"action {word}: not one of bpfctl's ({KINDS})", hint="tc(8) itself has it")
     else:
         control = _control(tokens.value("a verdict") if word == "gact" else word, tokens)
         if control is None:
             raise unknown(word, f"{KINDS}, {', '.join(CONTROLS)}, jump N, goto chain N")
-        if matches(tokens.peek(), "random"):
-            raise UsageError("random: verdicts by chance are not supported")
-        action = ActionRequest("gact", control)
+        action = ActionRequest("gact", control, random=_parse_random(tokens))
     if tokens.take_prefix("index"):
         action = action._replace(number=tokens.number("index", _U32))
     if tokens.take("cookie"):
         action = action._replace(cookie=_parse_cookie(tokens.value("cookie")))
     return action
+
+
+def parse_police(tokens: Tokens) -> ActionRequest:
+    """The words after ``police``."""
+    from bpfctl.cli.grammar import police
+
+    return police.parse_police(tokens, _control)
+
+
+def _parse_random(tokens: Tokens) -> tuple[int, int, int]:
+    """``random { netrand | determ } VERDICT VALUE``, if it comes next."""
+    if not tokens.take_prefix("random"):
+        return 0, 0, 0
+    word = tokens.value("netrand or determ")
+    chance = next((n for n, name in enumerate(CHANCES) if n and matches(word, name)), 0)
+    if not chance:
+        raise unknown(word, ", ".join(CHANCES[1:]))
+    verdict = _control(tokens.value("a verdict"), tokens)
+    if verdict is None:
+        raise unknown(tokens.peek(), ", ".join(CONTROLS))
+    return chance, verdict, tokens.number("random", _MOST_RANDOM)
 
 
 def _parse_bpf(tokens: Tokens) -> ActionRequest:

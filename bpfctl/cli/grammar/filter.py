@@ -41,6 +41,7 @@ class FilterCommand(NamedTuple):
     skip_hw: bool = False
     skip_sw: bool = False
     actions: tuple[ActionRequest, ...] = ()
+    police: ActionRequest | None = None
 
 
 def parse_filter(words: Sequence[str], *, strict: bool = False) -> FilterCommand:
@@ -117,8 +118,8 @@ def _parse_bpf(tokens: Tokens, command: FilterCommand) -> FilterCommand:
             command = command._replace(skip_sw=True)
         elif tokens.take_prefix("action"):
             command = _parse_actions(tokens, command)
-        elif matches(tokens.peek(), "police"):
-            raise UsageError(f"{shown(tokens.peek())}: policing beside the program is not supported")
+        elif tokens.take_prefix("police"):
+            command = command._replace(police=_parse_police(tokens))
         else:
             command = _parse_spec(tokens, command)
     return command
@@ -142,3 +143,9 @@ def _parse_actions(tokens: Tokens, command: FilterCommand) -> FilterCommand:
     from bpfctl.cli.grammar.action import parse_actions
 
     return command._replace(actions=command.actions + parse_actions(tokens))
+
+
+def _parse_police(tokens: Tokens) -> ActionRequest:
+    from bpfctl.cli.grammar.action import parse_police
+
+    return parse_police(tokens)
