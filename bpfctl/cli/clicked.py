@@ -33,7 +33,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _EPILOG = (
     "Options take one or two dashes and may be cut; link, qdisc, filter, route and nexthop take iproute2's."
 )
-_AFTER = {"obj": "file", "object-file": "file", "pinned": "file", "fd": "file"}
+_AFTER = {"obj": "file", "object-file": "file"}
 
 
 class ClickCommand(click.Command):
@@ -111,6 +111,7 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
     from bpfctl.cli.candidates import values
 
     words: list[str] = ctx.params.get("words") or []
+    words, lead, incomplete = _after_colon(words, incomplete)
     before = words[-1] if words else ""
     if before in _AFTER:
         return [CompletionItem(incomplete, type=_AFTER[before])]
@@ -118,5 +119,19 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
     if candidates is None:
         assert isinstance(ctx.command, ClickCommand)
         candidates = ctx.command.plain.keywords
-    fitting = [CompletionItem(word) for word in candidates if word.startswith(incomplete)]
+    fitting = [
+        CompletionItem(word.removeprefix(lead)) for word in candidates if word.startswith(lead + incomplete)
+    ]
     return fitting or [CompletionItem(incomplete, type="file")]
+
+
+def _after_colon(words: list[str], incomplete: str) -> tuple[list[str], str, str]:
+    """Words before, and the one to complete in two parts: what the shell keeps of it, and the rest.
+
+    bash takes the colon of ``m:globals/x`` for a word of its own.
+    """
+    if words[-2:] == ["m", ":"]:
+        return words[:-2], "m:", incomplete
+    if words[-1:] == ["m"] and incomplete == ":":
+        return words[:-1], "m:", ""
+    return words, "", incomplete

@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import netlab
+import programs
 import pytest
+from click.shell_completion import BashComplete
 from fixture_types import Requires
 from netlab import TESTDATA, Lab
 
 from bpfctl.cli import main
+from bpfctl.cli.clicked import click_root
 from bpfctl.kernel import bpf, info
 from bpfctl.kernel.fd import Fd
 from bpfctl.loader import pins
+from bpfctl.uapi import MapType, ProgramType
 
 pytestmark = pytest.mark.kernel
 
@@ -153,3 +157,29 @@ def test_programs_in_use_by_tc_are_shown(lab: Lab, bpffs: Path, capsys: pytest.C
     capsys.readouterr()
     ours("-j", "map", "lookup", "pinned", "m:globals/graft_counters", "key", "0")
     assert json.loads(capsys.readouterr().out)["formatted"]["value"] == 4
+
+
+def offered(*words: str) -> list[str]:
+    """What may stand in the place of the last of ``words``."""
+    shell = BashComplete(click_root(), {}, "bpfctl", "_BPFCTL_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_completion_offers_pins(bpffs: Path) -> None:
+    """Those of programs for a program, of maps for a map; bash takes the colon for a word."""
+    (bpffs / "tc" / "globals").mkdir(parents=True)
+    with (
+        programs.load(ProgramType.XDP, programs.XDP_PASS, "pinned") as program,
+        Fd(bpf.map_create(bpf.MapAttributes(MapType.ARRAY, 4, 4, 1))) as array,
+    ):
+        bpf.obj_pin(program.number, str(bpffs / "tc" / "running"))
+        bpf.obj_pin(program.number, str(bpffs / "elsewhere"))
+        bpf.obj_pin(array.number, str(bpffs / "tc" / "globals" / "counters"))
+    link = ("link", "set", "lo", "xdp", "pinned")
+    assert offered(*link, "m:") == ["m:running"]
+    assert offered(*link, f"{bpffs}/") == [f"{bpffs}/elsewhere", f"{bpffs}/tc/running"]
+    assert offered(*link, "m", ":") == ["running"]
+    assert offered("map", "show", "pinned", "m:g") == ["m:globals/counters"]
+    assert offered("map", "show", "pinned", "m", ":", "globals/c") == ["globals/counters"]
+    # nothing fits: the shell looks for files
+    assert offered(*link, "m:none") == ["m:none"]
