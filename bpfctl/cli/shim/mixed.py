@@ -96,6 +96,8 @@ class _Batch:
             is_empty = len(physical) == 1 and physical[0].lstrip()[:1] in (b"", b"#")
             self._peer.skip(1) if is_empty else self._peer.feed(physical)
             return True
+        if self._peer:
+            self._peer.flush()  # it works on its lines while ours is read
         self._app.position = f"{self._path}:{number}"
         try:
             words = _words(physical)

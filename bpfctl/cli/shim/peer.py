@@ -31,6 +31,7 @@ class Peer:
         self._pending: list[bytes] = []
         self._pid = 0
         self._stdin = self._stderr = -1
+        self._watched = select.poll()
         self._errors = b""
         self._status = 0
 
@@ -62,11 +63,11 @@ class Peer:
         self._pending = []
         while data and self._pid:
             try:
-                has_room = self._wait_for_room()
-                data = data[os.write(self._stdin, data[:_PACKET]) :] if has_room else data
-            except BrokenPipeError:  # it gave up in between
-                has_room = False
-            if not has_room:
+                data = data[os.write(self._stdin, data[:_PACKET]) :]
+            except BlockingIOError:
+                if not self._wait_for_room():
+                    self.finish()
+            except BrokenPipeError:  # it gave up
                 self.finish()
 
     def finish(self) -> int:
@@ -86,6 +87,8 @@ class Peer:
         sys.stdout.flush()
         stdin, self._stdin = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
         fcntl.fcntl(self._stdin, fcntl.F_SETPIPE_SZ, _PACKET)
+        os.set_blocking(self._stdin, False)
+        self._watched.register(self._stdin, select.POLLOUT)
         redirections = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
         stderr = -1
         if self._name != "-":
@@ -96,16 +99,13 @@ class Peer:
         os.close(stdin)
         if stderr >= 0:
             os.close(stderr)
+            self._watched.register(self._stderr, select.POLLIN)
         self._pending = [b"\n" * self._lines]
 
     def _wait_for_room(self) -> bool:
         """Wait until the last packet was read, passing its errors on; False when nobody reads any more."""
-        watched = select.poll()
-        watched.register(self._stdin, select.POLLOUT)
-        if self._stderr >= 0:
-            watched.register(self._stderr, select.POLLIN)
         while True:
-            events = dict(watched.poll())
+            events = dict(self._watched.poll())
             if self._stderr in events:
                 self._forward_errors()
                 if self._stderr < 0:
@@ -119,6 +119,7 @@ class Peer:
         *lines, self._errors = (self._errors + data).split(b"\n")
         text = b"".join(self._named(line) + b"\n" for line in lines)
         if not data:
+            self._watched.unregister(self._stderr)
             os.close(self._stderr)
             self._stderr = -1
             text, self._errors = text + self._errors, b""
