@@ -211,21 +211,8 @@ def test_a_kernel_without_the_action(namespace: str, run: Cli, requires: Require
         return
     action = TESTDATA / "act_pass.bpf.o"
     run("-n", namespace, "action", "add", "action", "bpf", "obj", action, "index", "667", status=0)
-    run(
-        "-n",
-        namespace,
-        "action",
-        "add",
-        "action",
-        "drop",
-        "index",
-        "5",
-        "action",
-        "goto",
-        "chain",
-        "7",
-        status=0,
-    )
+    drops = "action add action drop index 5 action jump 2 random netrand ok 9"
+    run("-n", namespace, *words(drops), status=0)
     for line in ("actions list action bpf", "actions get action bpf index 667", "actions list action gact"):
         for options in ((), ("-d",), ("-s",), ("-j",), ("-j", "-d")):
             ours = run("-n", namespace, *options, *words(line), status=0).stdout
