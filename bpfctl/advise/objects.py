@@ -13,7 +13,8 @@ from bpfctl.btf.kinds import Kind
 from bpfctl.btf.types import Btf
 from bpfctl.errors import BpfctlError, BtfError, UnsupportedObjectError, printable
 from bpfctl.insn import SLOT, decode
-from bpfctl.objfile import link_program, read_object
+from bpfctl.objfile import read_object
+from bpfctl.objfile.linker import Linker
 from bpfctl.objfile.spec import LinkedProgram, MapOrigin, MapSpec, ObjectSpec, ProgramSpec
 from bpfctl.record import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def subject_of(obj: ObjectSpec) -> Subject:
         raise UnsupportedObjectError("big-endian code is not analysed", path=obj.path)
     maps = _definitions(obj)
     codes, skipped = [], []
+    linker = Linker(obj, unfitted=True)
     end, left = time.monotonic() + MOST_SECONDS, MOST_INSTRUCTIONS
     for program in obj.programs.values():
         name = printable(program.name)
@@ -50,7 +52,7 @@ def subject_of(obj: ObjectSpec) -> Subject:
             skipped.append(f"program {name}: the object is too large")
             continue
         try:
-            codes.append(_code(obj, program, maps))
+            codes.append(_code(linker, program, maps))
             left -= len(codes[-1].slots)
         except BpfctlError as error:
             skipped.append(f"program {name}: {error.message}")
@@ -105,8 +107,8 @@ def is_deferred(btf: Btf, value: int) -> bool:
     return False
 
 
-def _code(obj: ObjectSpec, program: ProgramSpec, maps: dict[MapToken, MapDefinition]) -> Code:
-    linked = link_program(obj, program.name, unfitted=True)
+def _code(linker: Linker, program: ProgramSpec, maps: dict[MapToken, MapDefinition]) -> Code:
+    obj, linked = linker.obj, linker.link(program.name)
     tables = linked.jump_tables
     indirect = {target for table in tables.values() for target in table}
     return Code(

@@ -10,7 +10,7 @@ from bpfctl.advise.interpret import MOST_SECONDS, interpret
 from bpfctl.advise.sites import Uses
 from bpfctl.advise.values import MapToken
 
-MOST_SECONDS_IN_ALL = 8.0  # for all programs together
+MOST_SECONDS_IN_ALL = 5.0  # for all programs together
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from types import TracebackType
 from bpfctl.bench import programs
 from bpfctl.bench.figures import median
 from bpfctl.bench.neighbour import Neighbour
-from bpfctl.bench.programs import CHUNK, State, Target
+from bpfctl.bench.programs import CHUNK, FILL, State, Target
 from bpfctl.bench.shapes import Shape, create, inner_shape
 from bpfctl.errors import KernelError
 from bpfctl.kernel import bpf
@@ -189,7 +189,7 @@ def filled_map(shape: Shape, entries: int, fill: float, state: Fd, stack: ExitSt
     else:
         write_state(state.number, programs.fresh_state(shape, seed=0))
         with load(programs.fill_program(target, state.number)) as program:
-            run(program.number, -(-target.entries // CHUNK))
+            run(program.number, -(-target.entries // FILL))
     return target
 
 

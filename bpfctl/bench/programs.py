@@ -27,6 +27,7 @@ from bpfctl.record import NamedTuple
 from bpfctl.uapi import MapType
 
 CHUNK = 256  # operations
+FILL = 16  # entries put in by one run: the verifier goes through every round of the loop
 RING = 4096  # samples
 RING_AT = 64  # bytes
 VALUE_AT = RING_AT + RING * 8
@@ -99,7 +100,7 @@ def read_state(data: bytes, most: int) -> State:
 
 
 def fill_program(target: Target, state_fd: int) -> bytes:
-    """Puts the entries 0 to ``entries`` - 1 in, a chunk of them at each run.
+    """Puts the entries 0 to ``entries`` - 1 in, FILL of them at each run.
 
     The number of the next one lives in the state, not in a register, where the verifier would follow it
     through every round.
@@ -120,7 +121,7 @@ def fill_program(target: Target, state_fd: int) -> bytes:
     else:
         _update(code, target, state_fd)
     code.label("next")
-    _loop(code, CHUNK)
+    _loop(code, FILL)
     code.alu_imm("mov", 0, XDP_PASS)
     code.exit()
     return code.build()

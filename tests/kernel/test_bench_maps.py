@@ -44,23 +44,22 @@ def _on_one_cpu() -> Iterator[None]:
         yield
 
 
-def ns(name: str, operation: str = LOOKUP, entries: int = 1024, keys: str = "dependent") -> float:
-    with Cell(CellKey(SHAPES[name], entries, operation, keys)) as cell:
-        return min(cell.sample(round_).ns - cell.baseline(round_) for round_ in (1, 2, 3))
+def ns(name: str, entries: int = 1024, keys: str = "dependent", rounds: int = 1) -> float:
+    """Of a lookup: the best of ``rounds``, one where the figures are many times apart."""
+    with Cell(CellKey(SHAPES[name], entries, LOOKUP, keys)) as cell:
+        return min(cell.sample(round_).ns - cell.baseline(round_) for round_ in range(1, rounds + 1))
 
 
 def test_array_is_under_a_third_of_hash() -> None:
-    assert ns("array") < ns("hash") / 3
+    assert ns("array", rounds=3) < ns("hash", rounds=3) / 3
 
 
 def test_a_large_trie_is_far_behind_a_large_hash() -> None:
-    assert ns("lpm_trie", entries=65536, keys="independent") > 1.5 * ns(
-        "hash", entries=65536, keys="independent"
-    )
+    assert ns("lpm_trie", 65536, "independent") > 1.5 * ns("hash", 65536, "independent", rounds=2)
 
 
 def test_cold_is_slower_than_warm() -> None:
-    assert ns("hash", keys=COLD) > ns("hash", keys="independent")
+    assert ns("hash", keys=COLD) > ns("hash", keys="independent", rounds=2)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -88,7 +87,7 @@ def test_what_a_type_cannot_do_is_not_measured() -> None:
 def test_a_shared_counter_suffers_from_a_second_cpu_and_its_own_does_not() -> None:
     cpus = (0, 1)
     shapes = tuple(SHAPES[name] for name in ("array", "percpu_array"))
-    report = bench.run(Request(shapes, (1,), (COUNT,), "independent", 2, cpus))
+    report = bench.run(Request(shapes, (1,), (COUNT,), "independent", 1, cpus))
     rows = {row.map: row for row in report.rows}
     if any(row.contended is None for row in rows.values()):
         assert report.skipped  # the other CPU had no time for us
@@ -97,17 +96,16 @@ def test_a_shared_counter_suffers_from_a_second_cpu_and_its_own_does_not() -> No
     assert rows["array"].contended > rows["percpu_array"].contended  # type: ignore[operator]
 
 
-def test_report_of_the_command(run: Cli) -> None:
-    words = ("types", "array,hash", "sizes", "16,1k", "rounds", 1)
-    done = run("-j", "bench", "maps", *words, status=0)
-    report = json.loads(done.stdout)
+def test_report_of_the_command(run: Cli, tmp_path: Path) -> None:
+    words = ("types", "array,hash", "sizes", "16,1k", "rounds", 1, "json", tmp_path / "report")
+    text = run("bench", "maps", *words, status=0).stdout
+    report = json.loads((tmp_path / "report").read_text())
     assert report["complete"] is True
     assert [(row["entries"], row["map"]) for row in report["rows"]] == [
         (16, "array"), (16, "hash"), (1024, "array"), (1024, "hash"),
     ]  # fmt: skip
     assert {row["hits"] for row in report["rows"]} == {1.0}
     assert report["host"]["kernel"] == os.uname().release
-    text = run("bench", "maps", *words, status=0).stdout
     assert "lookup, 1024 entries, ns an operation\n  rank  map    ns" in text
 
 
@@ -241,8 +239,9 @@ def test_packets_go_all_the_way(path: str) -> None:
     with road(path) as way:
         assert namespace() != home
         send(way, 640)
-        time.sleep(0.01)  # a veth's queue may be left to a thread of the kernel
-        arrived = ARRIVED[path]()
+        end = time.monotonic() + 5  # a veth's queue may be left to a thread of the kernel
+        while (arrived := ARRIVED[path]()) < 640 and time.monotonic() < end:
+            time.sleep(0.01)
     assert 0 <= arrived - 640 < 10  # a new device announces itself, too
     assert namespace() == home
     assert output("ip", "-j", "link") == before
