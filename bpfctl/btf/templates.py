@@ -348,14 +348,16 @@ class LinePrinter:
 
     def _piece(self, data: dict[str, bytes], count: int, separator: str) -> str:
         """So many lines that all of their text stays in the processor's cache."""
-        columns = chain.from_iterable(self._layouts[name].columns(data[name]) for name in self._shown)
-        arguments = tuple(chain.from_iterable(zip(*columns, strict=True)))
+        columns = [column for name in self._shown for column in self._layouts[name].columns(data[name])]
+        arguments: list[object] = [None] * (len(columns) * count)
+        for number, column in enumerate(columns):
+            arguments[number :: len(columns)] = column
         if (count, separator) not in self._templates:
             if len(self._templates) > 2:
                 self._templates.clear()  # but for the last ones, all pieces have the same number of lines
             self._templates[count, separator] = separator.join([self._line] * count)
         template = self._templates[count, separator]
-        return (self._with_hex(template, data, separator) if self._hex else template) % arguments
+        return (self._with_hex(template, data, separator) if self._hex else template) % tuple(arguments)
 
     def _with_hex(self, template: str, data: dict[str, bytes], separator: str) -> str:
         text, width = bytearray(template, "ascii"), len(self._line + separator)
