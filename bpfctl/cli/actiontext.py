@@ -141,8 +141,8 @@ def action_lines(record: Record) -> list[str]:
     """The lines of one action, from ``action order`` on."""
     head = f"\taction order {record['order']}: "
     if record["kind"] == "police":
-        first, *more = police_lines(record)
-        return [head + first, *more]
+        first, known = police_lines(record)
+        return [head + first, known, *_more_lines(record)]
     head += record["kind"]
     control = " ".join(_control_words(record["control_action"]))
     index = " index" if record["kind"] != "mirred" else "index"
@@ -168,7 +168,7 @@ def action_lines(record: Record) -> list[str]:
 
 
 def police_lines(record: Record) -> list[str]:
-    """The lines of a policer, as tc(8) prints them behind ``action order`` or alone."""
+    """The two lines of a policer, as tc(8) prints them behind ``action order`` or alone."""
     words = [f" police {record['index']:#x} rate {_rate_text(record['rate'])}"]
     words += [f"burst {_size_text(record['burst'])} mtu {_size_text(record['mtu'])}"]
     words += [f"{key} {_rate_text(record[key])}" for key in ("peakrate", "avrate") if key in record]
@@ -178,7 +178,7 @@ def police_lines(record: Record) -> list[str]:
     words.append(f"overhead {_size_text(record['overhead'])}")
     words += [f"linklayer {record['linklayer']}"] if "linklayer" in record else []
     known = f"\tref {record['ref']} bind {record['bind']} {_times_text(record)}".rstrip()
-    return [" ".join(words), known, *_more_lines(record)]
+    return [" ".join(words), known]
 
 
 def _rate_text(rate: int) -> str:

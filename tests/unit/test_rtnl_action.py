@@ -8,7 +8,7 @@ from zlib import crc32
 import pytest
 
 from bpfctl.api.actions import open_actions
-from bpfctl.cli.actiontext import action_lines, state_records
+from bpfctl.cli.actiontext import action_lines, police_lines, police_record, state_records
 from bpfctl.cli.app import Options
 from bpfctl.cli.filter_set import request
 from bpfctl.cli.grammar.filter import parse_filter
@@ -134,6 +134,10 @@ def test_the_old_way_to_police_as_tc_sends_it() -> None:
     known = "00000000 02000000 00000000 f73f0000 28230000 06010000 ffff0000 00ca9a3b" + "00" * 24
     assert sent[:60].hex() == "3c000100" + known.replace(" ", "")
     assert decode_police(sent).police == Police(rate=10**9, burst=1048000, mtu=9000)
+    assert police_lines({"not_in_hw": True} | police_record(sent, Options())) == [
+        " police 0x0 rate 8Gbit burst 1048000b mtu 9000b action drop overhead 0b",
+        "\tref 0 bind 0",
+    ]
 
 
 @pytest.mark.parametrize(("words", "actions", "payload"), SENT, ids=[words for words, *_ in SENT])
