@@ -109,7 +109,7 @@ def _bpf(state: ActionState, options: Options) -> Record:
     if state.bytecode:
         record["bytecode"] = bytecode_record(state.bytecode)
     if state.program_id:
-        facts = program_facts(state.program_id, options, details=options.details)
+        facts = program_facts(state.program_id, options)
         record["prog"] = facts
         if "tag" not in facts and state.tag:
             record["tag"] = state.tag
@@ -179,6 +179,12 @@ def police_lines(record: Record) -> list[str]:
     words += [f"linklayer {record['linklayer']}"] if "linklayer" in record else []
     known = f"\tref {record['ref']} bind {record['bind']} {_times_text(record)}".rstrip()
     return [" ".join(words), known]
+
+
+def stats_line(stats: Record) -> str:
+    """What a policer beside the actions has seen, as tc(8) prints it behind the filter."""
+    counts = f"{stats['bytes']} bytes {stats['packets']} pkts"
+    return f" Sent {counts} (dropped {stats['drops']}, overlimits {stats['overlimits']})"
 
 
 def _rate_text(rate: int) -> str:

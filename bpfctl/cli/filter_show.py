@@ -85,6 +85,8 @@ def _record(app: App, command: FilterCommand, device: str, state: FilterState) -
         record["chain"] = state.chain
     if state.handle:
         record["options"] = _options(app, state)
+    if app.options.stats and state.stats:
+        record["stats"] = dict(zip(("bytes", "packets", "drops", "overlimits"), state.stats, strict=True))
     return record
 
 
@@ -105,7 +107,7 @@ def _options(app: App, state: FilterState) -> dict[str, Any]:
     if state.bytecode:
         options["bytecode"] = bytecode_record(state.bytecode)
     if state.program_id:
-        facts = program_facts(state.program_id, app.options, details=app.options.details)
+        facts = program_facts(state.program_id, app.options)
         options["prog"] = facts
         if "tag" not in facts and state.tag:
             options["tag"] = state.tag
@@ -127,19 +129,20 @@ def _text(record: dict[str, Any]) -> str:
             words.append(value)
         elif key == "options":
             words += _option_words(value)
-        else:
+        elif key != "stats":
             words.append(key if value is True else f"{key} {value}")
     options = record.get("options", {})
     actions = options.get("actions", ())
-    if not (actions or "kind" in options):
+    if not (actions or "kind" in options or "stats" in record):
         return " ".join(words)
-    from bpfctl.cli.actiontext import action_lines, police_lines
+    from bpfctl.cli.actiontext import action_lines, police_lines, stats_line
 
     lines = [" ".join(words)]
     if "kind" in options:
         lines += [*police_lines(options), ""]
     for action in actions:
         lines += [*action_lines(action), ""]
+    lines += [stats_line(record["stats"])] if "stats" in record else []
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ _STATES = ("UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMAN
 
 @words_command("show", "[ [ dev ] DEV ]", keywords="dev")
 def show(app: App, words: list[str]) -> None:
-    """Show interfaces and their XDP programs: mode, id, name, tag, load time, owner and maps.
+    """Show interfaces and their XDP programs: mode, id, name, tag; with -d load time, owner and maps.
 
     With -s also how often they ran and for how long, if kernel.bpf_stats_enabled is set.
     """
@@ -62,7 +62,7 @@ def _record(app: App, interface: InterfaceInfo) -> dict[str, Any]:
         "mtu": interface.mtu,
     }
     attached = [
-        {"mode": _NUMBERS[mode], "prog": program_facts(number, app.options, details=True)}
+        {"mode": _NUMBERS[mode], "prog": program_facts(number, app.options)}
         for mode, number in interface.programs
     ]
     if attached:

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 Facts: TypeAlias = "dict[str, Any]"
 
 
-def program_facts(program_id: int, options: Options, *, details: bool) -> Facts:
+def program_facts(program_id: int, options: Options) -> Facts:
     """``id``, ``name``, ``tag``, ``jited`` (0 or 1) as iproute2 spells them; only ``id`` without privilege.
 
-    ``details`` adds ``load_time`` (ns since boot), ``created_by_uid`` and ``btf_id`` as ``ip -d`` does, and
+    ``-d`` adds ``load_time`` (ns since boot), ``created_by_uid`` and ``btf_id`` as ``ip -d`` does, and
     of our own ``map_ids``; ``-s`` adds ``run_cnt`` and ``run_time_ns``.
     """
     record = find_program_quietly(Reference("id", str(program_id)))
     if record is None:
         return {"id": program_id}
     facts: Facts = {"id": record.id, "name": record.name, "tag": record.tag, "jited": int(record.jited)}
-    if details:
+    if options.details:
         facts |= {"load_time": record.load_time, "created_by_uid": record.uid}
         facts |= {"btf_id": record.btf_id} if record.btf_id else {}
         facts |= {"map_ids": record.map_ids}

@@ -49,6 +49,7 @@ _RTM_GETTFILTER = 46
 
 _TCA_KIND = 1
 _TCA_OPTIONS = 2
+_TCA_STATS = 3
 _TCA_CHAIN = 11
 _TCA_INGRESS_BLOCK = 13
 _TCA_EGRESS_BLOCK = 14
@@ -66,6 +67,7 @@ _TCA_BPF_TAG = 10
 _TCA_BPF_ID = 11
 _TCA_BPF_FLAG_ACT_DIRECT = 1
 
+_STATS = struct.Struct("=QIII")  # struct tc_stats: bytes, packets, drops, overlimits, ...
 _TCMSG = struct.Struct("=BxxxiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 _BLOCK_INDEX = -1  # TCM_IFINDEX_MAGIC_BLOCK: the parent field is a block's number
 _KIND_BPF = attribute_text(_TCA_KIND, "bpf")
@@ -120,7 +122,7 @@ class FilterState(NamedTuple):
     The kernel lists each classifier instance (pref, protocol, chain) once with ``handle`` 0 and
     without options, and then each of its filters.  Fields from ``classid`` on are of kind ``bpf`` only;
     ``tag`` is hex, ``bytecode`` a classic filter at 8 bytes an instruction, ``actions`` and ``police``
-    attributes as they came.
+    attributes as they came.  ``stats``: bytes, packets, drops and overlimits, which only a policer has.
     """
 
     ifindex: int
@@ -140,6 +142,7 @@ class FilterState(NamedTuple):
     bytecode: bytes = b""
     actions: bytes = b""
     police: bytes = b""
+    stats: tuple[int, ...] = ()
 
     @property
     def skip_flags(self) -> int:
@@ -262,6 +265,7 @@ def _parse_filter(body: bytes) -> FilterState:
         bytecode=options.get(_TCA_BPF_OPS, b""),
         actions=options.get(_TCA_BPF_ACT, b""),
         police=options.get(_TCA_BPF_POLICE, b""),
+        stats=unpack(_STATS, found[_TCA_STATS]) if _TCA_STATS in found else (),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,24 +34,32 @@ def lines(text: str) -> list[str]:
 # --- link ----------------------------------------------------------------------------------------
 
 
-def test_link_show_as_ip(netns: Lab, bpffs: Path, run: Cli, requires: Requires) -> None:
+OF_OURS = {"map_ids", "run_cnt", "run_time_ns"}  # behind ip's
+
+
+@pytest.mark.parametrize("mode", ["xdpdrv", "xdpgeneric"])
+def test_link_show_as_ip(netns: Lab, bpffs: Path, run: Cli, requires: Requires, mode: str) -> None:
+    """With an id, a tag, and what -d and -s add; the second device has no program."""
     requires("ip")
     ns = netns.a.namespace
-    run("-n", ns, "link", "set", "dev", "v0", "xdp", "obj", XDP, "sec", "xdp", status=0)
-    theirs = json.loads(judge("ip", "-n", ns, "-j", "-d", "link", "show", "dev", "v0"))[0]
-    (ours,) = json.loads(run("-n", ns, "-j", "link", "show", "dev", "v0", status=0).stdout)
-    for slot in (ours["xdp"]["prog"], ours["xdp"]["attached"][0]["prog"]):
-        assert slot["name"] == "count_protocols"
-        assert len(slot.pop("map_ids")) == 1
-    assert json.dumps(ours["xdp"]) == json.dumps(theirs["xdp"])  # in the same order
-    for key in ("ifindex", "ifname", "flags", "mtu", "operstate"):
-        assert (key, ours[key]) == (key, theirs[key])
-    shown = lines(run("-n", ns, "link", "show", "dev", "v0", status=0).stdout)
-    (block,) = [
-        line for line in lines(judge("ip", "-n", ns, "-d", "link", "show", "v0")) if "prog/xdp" in line
-    ]
-    assert shown[1].partition(" map_ids ")[0] == block
-    assert len(shown) == 2
+    run("-n", ns, "link", "set", "dev", "v0", mode, "obj", XDP, "sec", "xdp", status=0)
+    for options in ((), ("-d",), ("-s",), ("-s", "-d")):
+        theirs = json.loads(judge("ip", "-n", ns, "-j", *options, "link", "show"))
+        ours = json.loads(run("-n", ns, "-j", *options, "link", "show", status=0).stdout)
+        for mine, real in zip(ours, theirs, strict=True):
+            for slot in (mine.get("xdp", {}), *mine.get("xdp", {}).get("attached", ())):
+                slot.get("prog", {}).pop("run_cnt", 0), slot.get("prog", {}).pop("run_time_ns", 0)
+                assert len(slot.get("prog", {}).pop("map_ids", [0])) == 1
+            assert list(mine) == [key for key in real if key in mine]
+            assert {"xdp"} & set(mine) == {"xdp"} & set(real)
+            assert [json.dumps(mine[key]) for key in mine] == [json.dumps(real[key]) for key in mine]
+        shown = lines(run("-n", ns, *options, "link", "show", "dev", "v0", status=0).stdout)
+        head, *rest = lines(judge("ip", "-n", ns, *options, "link", "show", "dev", "v0"))
+        assert shown[0] == re.sub(
+            r"@\S+:|( qdisc \S+)|( mode .*)", lambda part: ":" if part[0][0] == "@" else "", head
+        )
+        (block,) = [line for line in rest if "prog/xdp" in line]
+        assert [re.sub(f" ({'|'.join(OF_OURS)}) \\S+", "", line) for line in shown[1:]] == [block]
 
 
 def test_stats_show_runs(netns: Lab, bpffs: Path, run: Cli) -> None:

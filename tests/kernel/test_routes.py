@@ -289,7 +289,7 @@ SELECTIONS = [
 
 
 @pytest.mark.usefixtures("routed")
-@pytest.mark.parametrize("details", [(), ("-d",)], ids=["", "details"])
+@pytest.mark.parametrize("details", [(), ("-d",), ("-s", "-d")], ids=" ".join)
 def test_route_show_as_ip(here: Here, details: tuple[str, ...]) -> None:
     shown = 0
     for words in SELECTIONS:
@@ -305,7 +305,7 @@ def test_route_show_as_ip(here: Here, details: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("routed")
-@pytest.mark.parametrize("details", [(), ("-d",)], ids=["", "details"])
+@pytest.mark.parametrize("details", [(), ("-d",), ("-s", "-d")], ids=" ".join)
 def test_json_as_ip(here: Here, details: tuple[str, ...]) -> None:
     ours = json.loads(here(*details, "-j", "route", "show", "table", "all"))
     theirs = [

@@ -102,8 +102,12 @@ def text(shown: str) -> list[str]:
     return [line.rstrip() for line in shown.splitlines()]
 
 
-@pytest.mark.parametrize("options", [(), ("-d",), ("-s",)], ids=" ".join)
-def test_show(namespace: str, run: Cli, options: tuple[str, ...]) -> None:
+def test_show(namespace: str, run: Cli) -> None:
+    for options in ((), ("-d",), ("-s",), ("-s", "-d")):
+        check_shows(namespace, run, options)
+
+
+def check_shows(namespace: str, run: Cli, options: tuple[str, ...]) -> None:
     batch = "\n".join(SHOWS)
     ours = run("-n", namespace, *options, "-batch", "-", stdin=batch, status=0).stdout
     assert text(ours) == text(judge_all(namespace, *options))
@@ -112,7 +116,7 @@ def test_show(namespace: str, run: Cli, options: tuple[str, ...]) -> None:
     mine, real = documents(ours), documents(theirs)
     assert len(mine) == len(SHOWS)
     for line, shown, expected in zip(SHOWS, mine, real, strict=True):
-        assert list_of_pairs(without_ours(shown)) == list_of_pairs(expected), line
+        assert list_of_pairs(without_ours(shown)) == list_of_pairs(expected), (options, line)
 
 
 def judge_all(name: str, *options: str) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import cast
 from zlib import crc32
 
 import pytest
 
 from bpfctl.api.actions import open_actions
+from bpfctl.cli import filter_show
 from bpfctl.cli.actiontext import action_lines, police_lines, police_record, state_records
-from bpfctl.cli.app import Options
+from bpfctl.cli.app import App, Options
 from bpfctl.cli.filter_set import request
-from bpfctl.cli.grammar.filter import parse_filter
-from bpfctl.kernel.netlink import attribute, parse_attributes
+from bpfctl.cli.grammar.filter import FilterCommand, parse_filter
+from bpfctl.kernel.netlink import attribute, attribute_text, parse_attributes
 from bpfctl.kernel.rtnl_action import Action, ActionState, ActionStats, decode, decode_police, encode
 from bpfctl.kernel.rtnl_police import Police
-from bpfctl.kernel.rtnl_tc import FilterOptions, _options
+from bpfctl.kernel.rtnl_tc import INGRESS, FilterOptions, _options, _parse_filter
 from bpfctl.loader import Transaction
 
 NAME = "act_pass.bpf.o:[action]"
@@ -137,6 +141,18 @@ def test_the_old_way_to_police_as_tc_sends_it() -> None:
     assert police_lines({"not_in_hw": True} | police_record(sent, Options())) == [
         " police 0x0 rate 8Gbit burst 1048000b mtu 9000b action drop overhead 0b",
         "\tref 0 bind 0",
+    ]
+    body = bytes(4) + struct.pack("=iIII", 2, 1, INGRESS, 1 << 16 | 0x300) + attribute_text(1, "bpf")
+    body += attribute(2, attribute(2, sent)) + attribute(3, struct.pack("=QIIIIIII", 84, 1, 2, 3, 0, 0, 0, 0))
+    app = cast(App, SimpleNamespace(options=Options(stats=True)))
+    record = filter_show._record(app, FilterCommand("v0", parent=INGRESS), "v0", _parse_filter(body))
+    assert list(record["stats"].values()) == [84, 1, 2, 3]
+    assert filter_show._text(record).splitlines() == [
+        "filter protocol all pref 1 bpf chain 0 handle 0x1",
+        " police 0x0 rate 8Gbit burst 1048000b mtu 9000b action drop overhead 0b",
+        "\tref 0 bind 0",
+        "",
+        " Sent 84 bytes 1 pkts (dropped 2, overlimits 3)",
     ]
 
 
