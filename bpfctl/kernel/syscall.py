@@ -49,6 +49,7 @@ _MEMBARRIER_NUMBERS = {
     "ppc64": 365,
 }
 _MEMBARRIER_CMD_GLOBAL = 1
+_MACHINE = os.uname().machine
 
 _PERF_FLAG_FD_CLOEXEC = 8
 _PERF_EVENT_IOC_ENABLE = 0x2400
@@ -96,7 +97,7 @@ def address(buffer: bytearray) -> int:
 
 def machine() -> str:
     """As ``uname -m``."""
-    return os.uname().machine
+    return _MACHINE
 
 
 def release() -> str:
