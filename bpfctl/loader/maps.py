@@ -16,8 +16,7 @@ from bpfctl.inventory.elements import OpenMap
 from bpfctl.kernel import bpf, privilege
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
-from bpfctl.loader.explain import map_create_hint
-from bpfctl.loader.fallbacks import lesser_maps
+from bpfctl.loader.creation import create_or_lesser, map_refusal
 from bpfctl.loader.live import LoadedObject, Map
 from bpfctl.loader.pins import NoPins, PinPlan, kernel_map_name
 from bpfctl.loader.reuse import (
@@ -29,9 +28,9 @@ from bpfctl.loader.reuse import (
     reading_pin,
 )
 from bpfctl.objfile.externs import KCONFIG
-from bpfctl.objfile.spec import MapOrigin, MapSpec, ObjectSpec
+from bpfctl.objfile.spec import MapOrigin, MapSpec
 from bpfctl.record import TYPE_CHECKING
-from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType, type_name
+from bpfctl.uapi import BPF_NOEXIST, MapFlag, MapType
 
 if TYPE_CHECKING:
     from bpfctl.loader.load import LoadRequest
@@ -177,7 +176,9 @@ class MapMaker:
         try:
             if template:
                 wanted = wanted._replace(inner_map_fd=template.number)
-            return Fd(create_map(self._with_btf(spec, wanted), spec, self._loaded.spec))
+            return create_or_lesser(self._with_btf(spec, wanted))
+        except OSError as error:
+            raise map_refusal(error, wanted, spec.name, path=self._loaded.spec.path) from error
         finally:
             if template and not self._is_map_of_object(spec.inner):
                 template.close()
@@ -260,39 +261,6 @@ def _slot_flags(outer: Map, key: bytes) -> int:
     except FileNotFoundError:
         return 0
     raise FileExistsError(errno.EEXIST, "slot is occupied")
-
-
-def create_map(wanted: MapAttributes, spec: MapSpec, obj: ObjectSpec) -> int:
-    """BPF_MAP_CREATE with the fallbacks that old kernels need; KernelError names the map."""
-    try:
-        return _create_with_retry(wanted)
-    except OSError as error:
-        number = error.errno or 0
-        raise KernelError(
-            f"{obj.path}: cannot create map {printable(spec.name)} "
-            f"({type_name(MapType, spec.map_type)}, key {spec.key_size}, value {spec.value_size}, "
-            f"{wanted.max_entries} entries, flags {spec.flags:#x})",
-            call="BPF_MAP_CREATE",
-            errno=number,
-            hint=map_create_hint(number, spec.map_type, spec.key_size + spec.value_size, wanted.max_entries),
-        ) from error
-
-
-def _create_with_retry(wanted: MapAttributes) -> int:
-    try:
-        return bpf.map_create(wanted)
-    except PermissionError:
-        if not privilege.raise_memlock():
-            raise
-        return bpf.map_create(wanted)
-    except OSError as error:
-        last = error
-    for lesser in lesser_maps(wanted, last):
-        try:
-            return bpf.map_create(lesser)
-        except OSError as error:
-            last = error
-    raise last
 
 
 def _lacks(feature: str) -> bool:

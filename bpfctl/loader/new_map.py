@@ -9,12 +9,12 @@ from bpfctl.btf.kinds import Kind
 from bpfctl.errors import AmbiguousError, KernelError, NotFoundError, printable
 from bpfctl.inventory.reference import Reference, open_map
 from bpfctl.inventory.type_sources import named
-from bpfctl.kernel import bpf, privilege
+from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
-from bpfctl.loader.explain import map_create_hint
+from bpfctl.loader.creation import create_map, map_refusal
 from bpfctl.record import TYPE_CHECKING, NamedTuple
-from bpfctl.uapi import ENOTSUPP, MapType, type_name
+from bpfctl.uapi import ENOTSUPP
 
 if TYPE_CHECKING:
     from bpfctl.btf.types import Btf
@@ -128,24 +128,8 @@ def _add_number(types: Extension, size: int) -> int:
 
 def _create(attributes: MapAttributes) -> Fd:
     try:
-        return Fd(_create_with_retry(attributes))
+        return create_map(attributes)
     except OSError as error:
-        number, a = error.errno or 0, attributes
-        raise KernelError(
-            f"cannot create {type_name(MapType, a.map_type)} map {printable(a.name)} "
-            f"(key {a.key_size}, value {a.value_size}, {a.max_entries} entries, flags {a.map_flags:#x})",
-            call="BPF_MAP_CREATE",
-            errno=number,
-            hint=_UNTYPED
-            if a.btf_fd and number in (errno.EINVAL, ENOTSUPP)
-            else map_create_hint(number, a.map_type, a.key_size + a.value_size, a.max_entries),
-        ) from error
-
-
-def _create_with_retry(attributes: MapAttributes) -> int:
-    try:
-        return bpf.map_create(attributes)
-    except PermissionError:
-        if not privilege.raise_memlock():
-            raise
-        return bpf.map_create(attributes)
+        untyped = attributes.btf_fd and error.errno in (errno.EINVAL, ENOTSUPP)
+        hint = _UNTYPED if untyped else None
+        raise map_refusal(error, attributes, attributes.name, hint=hint) from error

@@ -403,12 +403,12 @@ MISTAKES = [
     ("type hash value 4 entries 4 key 4 flags no_such", 1, 'What is "no_such"?'),
     ("type cache", 1, 'What is "cache"?'),
     ("key 4", 1, "Command line is not complete: type is missing"),
-    ("type hash key 4 value 0 entries 0", 2, "cannot create hash map"),
+    ("type hash key 4 value 0 entries 0", 2, "cannot create a map (hash, key 4, value 0"),
     ("type hash key u8 value 1", 1, 'Illegal key "u8": a number of bytes is wanted'),
     ("type hash key 4 value 4 btf kernel", 1, "btf: neither key nor value is the name of a type"),
     ("type hash key 4 value no_such_type btf kernel", 1, "no type is called no_such_type"),
     ("type hash key 4 value tcp_v4_rcv btf kernel", 1, "no type with values is called tcp_v4_rcv"),
-    ("type queue value iphdr entries 1 btf kernel", 2, "cannot create queue map"),
+    ("type queue value iphdr entries 1 btf kernel", 2, "cannot create a map (queue, key 0"),
 ]
 
 
