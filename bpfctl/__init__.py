@@ -34,7 +34,7 @@ Where a change goes:
   struct_ops                              objfile/struct_ops*.py, loader/struct_ops.py, attach/struct_ops.py
   which program a command means           objfile/select.py
   creating, reusing and pinning maps      loader/maps.py, reuse.py, pins.py
-  a pinned map in a new form              loader/migrate.py, btf/reshape.py, kernel/map_merge.py
+  a pinned map in a new form              loader/migrate.py, merging.py; btf/reshape.py, kernel/map_merge.py
   arenas, jump tables                     objfile/ and loader/: arena.py, jump_tables.py
   a hook                                  attach/, its messages in kernel/rtnl_*.py
   what show and dump know                 inventory/
