@@ -28,7 +28,11 @@ _TELLING = ("Reason:", "Suggestion:")
 
 # What the verifier says, and what the author of the program can do about it.
 _ADVICE = (
-    ("GPL", 'the helper asks for a GPL-compatible licence: char _license[] SEC("license") = "GPL";'),
+    (
+        "GPL",
+        'the helper asks for a GPL-compatible licence: char _license[] SEC("license") = "GPL";'
+        " of a longer one the kernel reads 127 bytes",
+    ),
     ("invalid access to packet", "compare the pointer with data_end before the access"),
     ("invalid mem access 'map_value_or_null'", "test the result of the lookup against NULL first"),
     ("back-edge", "give the loop a bound that the verifier can see, or use bpf_loop()"),

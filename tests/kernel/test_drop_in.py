@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import programs
 import pytest
 from fixture_types import Requires
-from netlab import TESTDATA, Lab
+from netlab import TESTDATA, Lab, inside
 
 from bpfctl.kernel import bpf
 from bpfctl.kernel.fd import Fd
@@ -46,6 +48,18 @@ class Tools:
             check=False,
             timeout=60,
         )
+
+    def script(self, text: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        """``text`` run by sh(1) inside the namespace."""
+        with inside(self._namespace):
+            return subprocess.run(
+                ["sh", "-c", text],
+                env={**os.environ, "PATH": path or self._path},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
 
     def shows(self, line: str) -> Any:
         """What the real tool shows."""
@@ -221,6 +235,7 @@ def test_off_in_another_mode_is_no_silent_success(tools: tuple[Tools, Tools]) ->
 
 # --- what iproute2 says, and what is wrong --------------------------------------------------------
 
+ONE_MAP = struct.pack("<9I", MapType.ARRAY, 4, 8, 64, 0, 0, 0, 0, 0)  # struct bpf_elf_map
 FILTER = "tc filter add dev v0 ingress bpf da"
 # What the real tool says; a line; words of our error, "" where it loads.
 CATALOGUE = [
@@ -238,6 +253,18 @@ CATALOGUE = [
     ("legacy map definitions", f"{FILTER} obj {TESTDATA}/pin_custom.bpf.o", "map custom has pinning 7"),
     ("ERROR: opening BPF object", f"{FILTER} obj {TESTDATA}/undefined_symbol.bpf.o", "is not defined"),
     ("Unable to load program", f"{FILTER} obj {TESTDATA}/no_license.bpf.o", 'SEC("license")'),
+    (
+        "GPL-restricted function",
+        "ip link set v0 xdp obj {tmp}/licence.o program to_perf",
+        "of a longer one the kernel reads 127 bytes",
+    ),
+    ("Error parsing section 6!", f"{FILTER} obj {{tmp}}/maps.o", ""),
+    (
+        "Error fetching ELF ancillary data!",
+        f"{FILTER} obj {{tmp}}/part.o",
+        "ends at 0x24, outside of section 6",
+    ),
+    ("RTNETLINK answers: Invalid argument", FILTER, "the filter has no program"),
     ("failed to load: -22", f"ip link set v0 xdpoffload obj {XDP} sec xdp", "takes no offloaded programs"),
     ("Couldn't retrieve pinned program", f"{FILTER} pinned /sys/fs/bpf/none", "nothing is pinned at"),
     ("Unable to parse bpf command line", f"{FILTER} bc 2,6_0_0_0", "1 instructions where the count says 2"),
@@ -263,11 +290,28 @@ CATALOGUE = [
 ]
 
 
+def with_section(file: str, name: bytes, content: bytes) -> bytes:
+    """The object ``file`` with ``content`` in section ``name``."""
+    data = (TESTDATA / file).read_bytes()
+    (table,) = struct.unpack_from("<Q", data, 40)  # struct elf64_hdr
+    count, names = struct.unpack_from("<HH", data, 60)
+    (strings,) = struct.unpack_from("<Q", data, table + 64 * names + 24)
+    changed = bytearray(data + content)
+    for header in range(table, table + 64 * count, 64):
+        at = strings + struct.unpack_from("<I", data, header)[0]
+        if data.startswith(name + b"\0", at):
+            struct.pack_into("<QQ", changed, header + 24, len(data), len(content))
+    return bytes(changed)
+
+
 def test_errors_name_the_cause(tools: tuple[Tools, Tools], bpffs: Path, tmp_path: Path) -> None:
     ours, theirs = tools
     (tmp_path / "text").write_text("int main(void) { return 0; }\n")
     (tmp_path / "empty").touch()
     good = TC.read_bytes()
+    (tmp_path / "licence.o").write_bytes(with_section("event_feed.bpf.o", b"license", b"GPL " * 40 + b"\0"))
+    (tmp_path / "maps.o").write_bytes(with_section("legacy_globals.bpf.o", b"maps", ONE_MAP + bytes(1 << 16)))
+    (tmp_path / "part.o").write_bytes(with_section("legacy_globals.bpf.o", b"maps", ONE_MAP[:5]))
     (tmp_path / "machine.o").write_bytes(good[:18] + (62).to_bytes(2, "little") + good[20:])
     with programs.load(ProgramType.XDP, programs.XDP_PASS, "other") as program:
         bpf.obj_pin(program.number, str(bpffs / "other"))
@@ -282,6 +326,103 @@ def test_errors_name_the_cause(tools: tuple[Tools, Tools], bpffs: Path, tmp_path
         if said not in real.stderr or not (as_named if named else loads):
             wrong.append((real, mine))
     assert not wrong, "\n\n".join(f"{real}\n{mine}" for real, mine in wrong)
+
+
+# --- deployment scripts --------------------------------------------------------------------------
+
+SCRIPTS = [
+    f"""\
+        ip link add d0 type veth peer name d1
+        ip link set d0 up && ip link set d1 up
+        tc qdisc add dev d0 root handle 1: htb default 20
+        for minor in 10 20; do
+            tc class add dev d0 parent 1: classid 1:$minor htb rate ${{minor}}mbit ceil 1gbit burst 15k
+        done
+        tc filter add dev d0 parent 1: protocol ip prio 5 u32 match ip dport 22 0xffff flowid 1:10
+        tc filter add dev d0 parent 1: protocol ip prio 7 bpf obj {TC} sec classifier classid 1:20
+        tc filter add dev d0 parent 1: protocol ip prio 9 bpf bytecode '1,6 0 0 4294967295' flowid 1:10
+        tc filter show dev d0 parent 1:
+        tc filter del dev d0 parent 1: prio 7
+        tc filter replace dev d0 parent 1: protocol ip prio 9 handle 1 bpf obj {TC} flowid 1:10
+        tc -s -d filter show dev d0 parent 1:
+        tc qdisc del dev d0 root
+        tc qdisc show dev d0
+    """,
+    f"""\
+        ip link add d0 type veth peer name d1
+        ip link set dev d0 up
+        tc qdisc replace dev d0 clsact
+        tc -batch - <<END
+        filter add dev d0 ingress pref 1 handle 1 bpf da obj {TC} sec classifier
+        # what it lets through
+        filter add dev d0 ingress pref 2 protocol ip u32 match u32 0 0 \\
+            action mirred egress mirror dev d1
+        filter add dev d0 egress pref 1 handle 1 bpf direct-action object-file {TC} \\
+            section classifier
+        filter show dev d0 egress
+END
+        tc filter replace dev d0 ingress pref 1 handle 1 bpf da obj {TC} sec classifier
+        if tc filter add dev d0 ingress pref 1 handle 1 bpf da obj {TC} 2>/dev/null; then exit 9; fi
+        tc -j filter show dev d0 ingress | python3 -c '
+import json, sys
+print([f["options"]["bpf_name"] for f in json.load(sys.stdin) if "bpf_name" in f.get("options", {{}})])'
+        tc -s -d filter show dev d0 ingress
+        tc filter get dev d0 ingress pref 1 handle 1 protocol all bpf
+        tc filter del dev d0 egress
+        ip link set dev d0 xdpgeneric obj {XDP} sec xdp
+        ip -d link show dev d0 | grep -o 'xdpgeneric\\|prog/xdp .* jited'
+        ip -force link set dev d0 xdpgeneric obj {DROP} sec xdp
+        ip link show dev d0 | grep -o 'tag .* jited'
+        ip link set dev d0 xdpgeneric off
+        ip link show dev d0 | grep -c xdp || true
+    """,
+    f"""\
+        ip link add d0 type veth peer name d1
+        ip addr add 10.99.0.1/24 dev d0
+        ip link set d0 up && ip link set d1 up
+        ip route add 10.99.1.0/24 encap bpf out obj {LWT} sec lwt_out via 10.99.0.2
+        ip route replace 10.99.1.0/24 encap bpf xmit obj {LWT} sec lwt_xmit headroom 14 \
+            via 10.99.0.2 dev d0 mtu 1400
+        ip -j route show 10.99.1.0/24 | python3 -c 'import json, sys; print(json.load(sys.stdin))'
+        ip route show dev d0
+        ip route get 10.99.1.1 | head -1
+        ip route del 10.99.1.0/24
+        tc qdisc add dev d1 ingress
+        tc filter add dev d1 parent ffff: bpf da obj {TC} sec classifier
+        tc -s -d filter show dev d1 parent ffff:
+        tc filter add dev d1 parent ffff: bpf da obj {TC} sec no-such 2>/dev/null || echo refused $?
+        tc filter add dev d1 parent 7: bpf da obj {TC} sec classifier 2>&1 | tail -1
+        ip link set dev d1 xdp obj /no/such/file 2>/dev/null
+        echo not reached
+    """,
+]
+
+
+def left_behind(text: str) -> str:
+    """``text`` without numbers that differ from load to load, and the blanks at the ends of lines."""
+    return re.sub(r"\b(id|load_time|btf_id|installed|used|uid) \d+| +$", r"\1", text, flags=re.MULTILINE)
+
+
+def test_deployment_scripts(tools: tuple[Tools, Tools]) -> None:
+    """What they print, how they end, and what is there afterwards."""
+    shows = "ip route show dev d0; tc qdisc show; for d in d0 d1; do ip -d link show $d | grep -o 'xdp.*'; "
+    shows += "for p in ingress egress; do tc filter show dev $d $p; done; done"
+    for number, script in enumerate(SCRIPTS):
+        seen = []
+        for side in tools:
+            ran = side.script(f"set -e\n{script}")
+            seen.append(
+                (
+                    ran.returncode,
+                    left_behind(ran.stdout),
+                    ran.stderr,
+                    left_behind(side.script(shows, os.environ["PATH"]).stdout),
+                )
+            )
+            side("ip link del d0")
+        assert seen[0] == seen[1], number
+        assert seen[0][0] == (255 if "not reached" in script else 0), seen
+        assert "not reached\n" not in seen[0][1]
 
 
 # --- batches -------------------------------------------------------------------------------------

@@ -291,11 +291,16 @@ def _tc_filter(tool: Tool, words: list[str]) -> Work | None:
     from bpfctl.cli.grammar.filter import parse_filter
 
     parsed = parse_filter(words[1:], strict=True)
-    if parsed.source is None or not (parsed.device or parsed.block):
+    if not parsed.kind or not (parsed.device or parsed.block):
         return None
     source, wanted = parsed.source, request(parsed)
 
     def attach(app: App, loaded: Callable[[], None]) -> None:
+        if source is None:
+            loaded()  # tc(8) asks the kernel, and fails there
+            raise BpfctlError(
+                "the filter has no program", hint="one of: obj FILE, pinned PATH, bytecode CODE"
+            )
         hooks.attach_filter(
             wanted,
             source,
