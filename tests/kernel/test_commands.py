@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fixture_types import Cli, Requires
 from netlab import TESTDATA, Lab
+
+from bpfctl.attach.xdp import InterfaceInfo, XdpMode
+from bpfctl.cli import link_show
+from bpfctl.cli.app import App, Options
 
 pytestmark = pytest.mark.kernel
 
@@ -60,6 +65,21 @@ def test_link_show_as_ip(netns: Lab, bpffs: Path, run: Cli, requires: Requires, 
         )
         (block,) = [line for line in rest if "prog/xdp" in line]
         assert [re.sub(f" ({'|'.join(OF_OURS)}) \\S+", "", line) for line in shown[1:]] == [block]
+
+
+def test_link_show_of_several_modes() -> None:
+    """As ip(8) showed it when a recvmsg(2) of ours put these slots into the kernel's answer."""
+    slots = ((XdpMode.GENERIC, 9999997), (XdpMode.NATIVE, 9999998), (XdpMode.OFFLOAD, 9999999))
+    app = cast(App, SimpleNamespace(options=Options(details=True)))
+    record = link_show._record(app, InterfaceInfo(3, "v0", 0x1002, 1500, 2, 4, slots))
+    shown = '{"mode":4,"attached":[{"mode":2,"prog":{"id":9999997}},{"mode":1,"prog":{"id":9999998}},'
+    assert json.dumps(record["xdp"], separators=(",", ":")) == shown + '{"mode":3,"prog":{"id":9999999}}]}'
+    assert link_show._text(record).splitlines() == [
+        "3: v0: <BROADCAST,MULTICAST> mtu 1500 xdpmulti state DOWN",
+        "    prog/xdpgeneric id 9999997",
+        "    prog/xdpdrv id 9999998",
+        "    prog/xdpoffload id 9999999",
+    ]
 
 
 def test_stats_show_runs(netns: Lab, bpffs: Path, run: Cli) -> None:
