@@ -83,7 +83,9 @@ def load_program(
         with Transaction() as transaction:
             loaded = _load(obj, [chosen.name], source, options, session, warn, transaction)
             program = loaded.program(chosen.name)
-            return _record(program, *_keep(program, path, options.autoattach, transaction))
+            record = _record(program)
+            pinned, link = _keep(program, path, options.autoattach, transaction)
+            return record._replace(pinned=(pinned,), link_id=link)
 
 
 def load_programs(
@@ -121,6 +123,7 @@ def load_programs(
                 warn(f"{obj.path}: not loaded by default, and left out: {', '.join(left_out)}")
             elif not names:
                 warn(f"{obj.path}: the object holds no program, so nothing is pinned")
+            records = {name: _record(program) for name, program in loaded.programs.items() if describe}
             directory = new_pin_path(directory, transaction)
             links: dict[str, int | None] = {}
             with pin_directory(directory, transaction) as staging:
@@ -129,11 +132,12 @@ def load_programs(
                     _, links[name] = _keep(program, f"{staging}/{name}", attach, transaction)
                 if options.autoattach:
                     links |= _register_links(loaded, staging, transaction)
-            wanted = loaded.programs if describe else {}
-            records = [_record(wanted[name], f"{directory}/{name}", links[name]) for name in wanted]
             if options.autoattach:
                 _register_unlinked(loaded, transaction)
-            return records
+            return [
+                record._replace(pinned=(f"{directory}/{name}",), link_id=links[name])
+                for name, record in records.items()
+            ]
 
 
 def plan_migration(
@@ -273,17 +277,21 @@ def _register_unlinked(loaded: LoadedObject, transaction: Transaction) -> None:
 
 
 def _keep(program: Program, path: str, attach: bool, transaction: Transaction) -> tuple[str, int | None]:
-    """Pin a program at ``path``, or the link of it if it is to be attached: the pin, and the link's id."""
+    """Pin a program at ``path``, or the link of it if it is to be attached: the pin, and the link's id.
+
+    The pin is the last step: whoever is killed before it can start again.
+    """
     if not attach:
         return pin_new(program.fd.number, path, transaction), None
     from bpfctl.attach import auto
     from bpfctl.inventory.listing import link_id
 
     with auto.attach(program) as link:
-        return pin_new(link.number, path, transaction), link_id(link.number)
+        number = link_id(link.number)
+        return pin_new(link.number, path, transaction), number
 
 
-def _record(program: Program, pinned: str, link: int | None) -> ProgramInfo:
+def _record(program: Program) -> ProgramInfo:
     from bpfctl.inventory.listing import program_info
 
-    return program_info(program.fd.number)._replace(pinned=(pinned,), link_id=link)
+    return program_info(program.fd.number)
