@@ -80,6 +80,16 @@ def _may_not_load(program_type: ProgramType, attach_type: AttachType) -> bool:
     return False
 
 
+def _never_calls_lsm() -> bool:
+    """True when BPF is not among the security modules of the boot: programs attach, and never run."""
+    script = "mount -t securityfs none /sys/kernel/security; cat /sys/kernel/security/lsm"
+    listed = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
+    names = listed.stdout.decode().strip().split(",")
+    return names != [""] and "bpf" not in names
+
+
 @cache
 def _lacks(feature: str) -> bool:
     if feature in TOOLS:
@@ -87,7 +97,7 @@ def _lacks(feature: str) -> bool:
     if feature in PROBED:
         return PROBED[feature].missing()
     if feature in PROGRAM_TYPES:
-        return _may_not_load(*PROGRAM_TYPES[feature])
+        return _may_not_load(*PROGRAM_TYPES[feature]) or (feature == "lsm" and _never_calls_lsm())
     config = _kernel_config()
     option = OPTIONS[feature]
     # only on evidence: with no configuration to read, the test runs and shows what happens

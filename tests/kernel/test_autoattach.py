@@ -129,7 +129,7 @@ def test_all_programs_of_an_object(bpffs: Path, run: Cli, requires: Requires) ->
 
 
 def test_a_function_of_another_program(bpffs: Path, run: Cli, requires: Requires) -> None:
-    requires("freplace")
+    requires("freplace", "perf_link")  # Linux 5.13 has the callbacks of subprogs.bpf.o
     run("prog", "load", obj("subprogs"), bpffs / "sum", "program", "sum_up", status=0)
     words = ("target", "pinned", bpffs / "sum", "autoattach")
     record = json.loads(run("-j", "prog", "load", obj("replacement"), bpffs / "p", *words, status=0).stdout)

@@ -99,7 +99,7 @@ def text(shown: str) -> list[str]:
     """Lines without blanks at their ends, without what is ours, and without the seconds that pass."""
     shown = re.sub(rf" (?:{'|'.join(OURS_ONLY)}) \S+", "", shown)
     shown = re.sub(r"(installed|used|firstused) \d+ sec", r"\1 N sec", shown)
-    return [line.rstrip() for line in shown.splitlines()]
+    return [line.rstrip() for line in shown.rstrip(" ").splitlines()]
 
 
 def test_show(namespace: str, run: Cli) -> None:

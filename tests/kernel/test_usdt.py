@@ -111,18 +111,21 @@ def test_a_kernel_without_links_to_many(
     assert not (bpffs / "work").exists()
 
 
-def test_a_probe_that_is_not_there(bpffs: Path, run: Cli, target: Path) -> None:
+def test_a_probe_that_is_not_there(bpffs: Path, run: Cli, target: Path, requires: Requires) -> None:
+    requires("perf_link")  # and with it the helper that the program calls
     assert load(run, "on_nothing", bpffs / "link", status=1) == (
         f"Error: {target}: no USDT probe bpfctl:nowhere\nHint: it has bpfctl:idle, bpfctl:work\n"
     )
     assert not (bpffs / "link").exists()
 
 
-def test_a_program_that_is_not_there(bpffs: Path, run: Cli) -> None:
+def test_a_program_that_is_not_there(bpffs: Path, run: Cli, requires: Requires) -> None:
+    requires("perf_link")  # and with it the helper that the program calls
     assert load(run, "on_work", bpffs / "link", status=1).startswith("Error: no file bpfctl-probed in ")
 
 
-def test_broken_notes(bpffs: Path, run: Cli, target: Path) -> None:
+def test_broken_notes(bpffs: Path, run: Cli, target: Path, requires: Requires) -> None:
+    requires("perf_link")  # and with it the helper that the program calls
     target.write_bytes(probed.executable(probed.note(probed.CODE, "work", "4@%eax 16@%xmm0")))
     assert load(run, "on_work", bpffs / "link", status=1) == (
         f"Error: {target}, section .note.stapsdt, offset 0x0: argument 2 is not understood: 16@%xmm0\n"
