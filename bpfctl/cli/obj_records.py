@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from bpfctl import insn
@@ -18,7 +19,7 @@ from bpfctl.objfile import (
     section_bytes,
 )
 from bpfctl.objfile.sections import section_kind
-from bpfctl.objfile.spec import MapOrigin, Pinning, SectionSpec
+from bpfctl.objfile.spec import FunctionSpec, MapOrigin, Pinning, SectionSpec
 from bpfctl.record import NamedTuple
 from bpfctl.uapi import AttachType, MapFlag, MapType, ProgramFlag, ProgramType, flag_names, type_name
 
@@ -290,7 +291,10 @@ class _Views:
     """
 
     def __init__(self, obj: ObjectSpec, linked: dict[str, LinkedProgram]) -> None:
-        self._functions = obj.functions
+        self._functions: dict[int, dict[int, FunctionSpec]] = {}  # by section and offset
+        for found in obj.functions:  # of aliases the first
+            self._functions.setdefault(found.section_index, {}).setdefault(found.offset, found)
+        self._starts = {section: sorted(functions) for section, functions in self._functions.items()}
         self._before: dict[int, list[str]] = {}
         self._after: dict[str, list[str]] = {}
         self._obj = obj
@@ -303,9 +307,12 @@ class _Views:
         """Name of the function at a place, its instruction before and after; None for what is unknown."""
         before = self._file_texts(section_index)
         text = before[offset // insn.SLOT] if offset // insn.SLOT < len(before) else None
-        for function in self._functions:
+        starts = self._starts.get(section_index, [])
+        number = bisect_right(starts, offset)
+        if number:
+            function = self._functions[section_index][starts[number - 1]]
             position = offset - function.offset
-            if function.section_index == section_index and 0 <= position < function.size:
+            if position < function.size:
                 after = self._after.get(function.name, [])
                 slot = position // insn.SLOT
                 return function.name, text, after[slot] if slot < len(after) else None

@@ -31,7 +31,7 @@ from bpfctl.loader.kernel_types import KernelTypes
 from bpfctl.loader.object_btf import btf_feature
 from bpfctl.loader.programs import ProgramRequest
 from bpfctl.loader.targets import with_targets
-from bpfctl.objfile import link_program
+from bpfctl.objfile import Linker
 from bpfctl.objfile.reach import Reach
 from bpfctl.objfile.spec import ExternSpec, LinkedProgram, MapOrigin, ObjectSpec, ProgramSpec
 from bpfctl.objfile.struct_ops_value import VALUE_PREFIX, kernel_struct_name
@@ -95,6 +95,7 @@ class _Checker:
             self._judge: BtfJudge = RunningJudge(kernel)
         else:
             self._judge = BtfJudge(kernel)
+        self._linker = Linker(obj, kernel.relocator(obj))
         self._externs = Externs(obj)
         self._hooks = Hooks(obj, kernel)
         self._reported: set[str] = set()  # externs that no program can do without
@@ -174,7 +175,7 @@ class _Checker:
             yield from self._target(spec, kind)
             yield from self._hook(spec)
         try:
-            linked = link_program(self._obj, spec.name, self._kernel.relocator(self._obj))
+            linked = self._linker.link(spec.name)
         except CoreRelocationError as error:
             yield Finding(
                 "core", spec.name, MISSING, spec.autoload, _sentence(error, self._obj), None, spec.name

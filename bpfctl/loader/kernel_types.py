@@ -42,7 +42,7 @@ class KernelTypes:
         self._externs: tuple[ObjectSpec, Externs] | None = None
 
     def relocator(self, obj: ObjectSpec) -> CoreRelocator:
-        """What ``link_program`` asks for; the same again for the object of the last call."""
+        """What a ``Linker`` asks for; the same again for the object of the last call."""
         if self._relocator is None or self._relocator.obj is not obj:
             self._relocator = CoreRelocator(obj, self.vmlinux, self.modules)
         return self._relocator
