@@ -43,7 +43,7 @@ class Pace:
             elif tokens.take("count", "--count"):
                 count = tokens.number("count", _MAX_COUNT)
             elif tokens.take("duration", "--duration"):
-                duration = _seconds(tokens)
+                duration = parse_seconds(tokens)
             else:
                 tokens.end("interval, count, duration" if with_interval else "as, count, duration")
         return cls(interval, count, duration)
@@ -66,7 +66,8 @@ class Pace:
         return self._printed == self.count
 
 
-def _seconds(tokens: Tokens) -> float:
+def parse_seconds(tokens: Tokens) -> float:
+    """The next word as a duration; UsageError for what is none."""
     word = tokens.value("duration")
     try:
         seconds = float(word)

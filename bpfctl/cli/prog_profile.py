@@ -8,12 +8,11 @@ from bpfctl.api.sources import resolved
 from bpfctl.cli.app import App
 from bpfctl.cli.command import words_command
 from bpfctl.cli.grammar.reference import maybe_reference
-from bpfctl.cli.grammar.tokens import Tokens, shown
+from bpfctl.cli.grammar.tokens import Tokens
+from bpfctl.cli.pace import parse_seconds
 from bpfctl.errors import UsageError
 from bpfctl.inventory.counters import COUNTERS, CounterRecord
 from bpfctl.inventory.profile import Profile, profile
-
-_MAX_SECONDS = 86400.0
 
 
 @words_command(
@@ -30,7 +29,7 @@ def profile_(app: App, words: list[str]) -> None:
     """
     tokens = Tokens(words)
     reference = maybe_reference(tokens)
-    seconds = _parse_seconds(tokens) if tokens.take("duration") else 1.0
+    seconds = parse_seconds(tokens) if tokens.take("duration") else 1.0
     counters = []
     while tokens.peek() in COUNTERS:
         counters.append(tokens.next())
@@ -51,17 +50,6 @@ def profile_(app: App, words: list[str]) -> None:
         app.output.records(records, _text)
     else:
         app.output.record(records[0], _text)
-
-
-def _parse_seconds(tokens: Tokens) -> float:
-    word = tokens.value("duration")
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _MAX_SECONDS:
-        raise UsageError(f"Illegal duration {shown(word)}: seconds, up to {_MAX_SECONDS:.0f}, are wanted")
-    return seconds
 
 
 def _text(record: Profile) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bpfctl.kernel import bpf
+from bpfctl.kernel.fd import Fd
+
 CAPABILITIES = {
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_ADMIN": 21,
@@ -59,6 +62,16 @@ def raise_memlock() -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def create_map(wanted: bpf.MapAttributes) -> Fd:
+    """BPF_MAP_CREATE; OSError.  Before Linux 5.11 RLIMIT_MEMLOCK may have to be raised first."""
+    try:
+        return Fd(bpf.map_create(wanted))
+    except PermissionError:
+        if not raise_memlock():
+            raise
+        return Fd(bpf.map_create(wanted))
 
 
 def possible_cpus() -> int:

@@ -132,13 +132,7 @@ def _program(kind: ProgramType = ProgramType.SOCKET_FILTER, attach_type: int = 0
 
 
 def _array(value_size: int = 4, flags: int = 0) -> Fd:
-    wanted = MapAttributes(MapType.ARRAY, 4, value_size, 1, flags)
-    try:
-        return Fd(bpf.map_create(wanted))
-    except PermissionError:
-        if not privilege.raise_memlock():
-            raise
-        return Fd(bpf.map_create(wanted))
+    return privilege.create_map(MapAttributes(MapType.ARRAY, 4, value_size, 1, flags))
 
 
 def _command(command: int, fields: bytes) -> int:

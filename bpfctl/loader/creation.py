@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from bpfctl.errors import KernelError, printable
-from bpfctl.kernel import bpf, privilege
+from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
+from bpfctl.kernel.privilege import create_map
 from bpfctl.loader.explain import map_create_hint
 from bpfctl.loader.fallbacks import lesser_maps
 from bpfctl.uapi import MapType, type_name
-
-
-def create_map(wanted: MapAttributes) -> Fd:
-    """The map as it is wanted; OSError.  Before Linux 5.11 RLIMIT_MEMLOCK may have to be raised first."""
-    try:
-        return Fd(bpf.map_create(wanted))
-    except PermissionError:
-        if not privilege.raise_memlock():
-            raise
-        return Fd(bpf.map_create(wanted))
 
 
 def create_or_lesser(wanted: MapAttributes) -> Fd:

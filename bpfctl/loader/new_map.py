@@ -12,7 +12,8 @@ from bpfctl.inventory.type_sources import named
 from bpfctl.kernel import bpf
 from bpfctl.kernel.bpf import MapAttributes
 from bpfctl.kernel.fd import Fd
-from bpfctl.loader.creation import create_map, map_refusal
+from bpfctl.kernel.privilege import create_map
+from bpfctl.loader.creation import map_refusal
 from bpfctl.record import TYPE_CHECKING, NamedTuple
 from bpfctl.uapi import ENOTSUPP
 
