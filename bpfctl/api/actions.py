@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from warnings import warn as _python_warning
 
-from bpfctl.api.sources import Before, ClassicSource, Warn, nothing, open_source, pass_on
+from bpfctl.api.sources import (
+    Before,
+    ClassicSource,
+    OpenProgram,
+    Warn,
+    nothing,
+    open_source,
+    pass_on,
+)
 from bpfctl.record import TYPE_CHECKING
 from bpfctl.uapi import ProgramType
 
@@ -30,10 +37,12 @@ def set_actions(
 
     verb = {"add": verbs.add, "replace": verbs.replace}[how]
     with Transaction() as transaction, ExitStack() as stack:
-        opened = open_actions(actions, transaction, stack, session, warn)
+        opened, programs = open_actions(actions, transaction, stack, session, warn)
         before()
         with transaction.step():
             verb(opened, transaction=transaction)
+        for program in programs:
+            program.export()
 
 
 def open_actions(
@@ -42,11 +51,17 @@ def open_actions(
     stack: ExitStack,
     session: Session | None,
     warn: Warn,
-) -> list[Action]:
-    """``actions`` with their programs loaded, open as long as ``stack``, and their interfaces found."""
+    *,
+    alone: bool = True,
+) -> tuple[list[Action], list[OpenProgram]]:
+    """``actions`` with their interfaces found, and their programs, loaded and open as long as ``stack``.
+
+    ``alone``: there is no program but theirs in the command.
+    """
     from bpfctl.attach.actions import Action, resolve_device
 
-    opened = []
+    alone = alone and sum(request.source is not None for request in actions) == 1
+    opened, programs = [], []
     for request in actions:
         action = Action(
             request.kind,
@@ -63,16 +78,18 @@ def open_actions(
             action = action._replace(bytecode=request.source.code)
         elif request.source is not None:
             program = open_source(
-                request.source, ProgramType.SCHED_ACT, transaction, stack, session, warn=warn
+                request.source,
+                ProgramType.SCHED_ACT,
+                transaction,
+                stack,
+                session,
+                exports=True,
+                warn=warn,
+                alone=alone,
             )
             pass_on(program.warnings, warn)
-            action = action._replace(program_fd=held(program.fd, stack), name=program.annotation)
+            programs.append(program)
+            action = action._replace(program_fd=program.fd, name=program.annotation)
         opened.append(action)
-    return opened
 
-
-def held(fd: int, stack: ExitStack) -> int:
-    """A duplicate that lives as long as ``stack``: a session lets go of a program at the next object."""
-    duplicate = os.dup(fd)
-    stack.callback(os.close, duplicate)
-    return duplicate
+    return opened, programs

@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from warnings import warn as _python_warning
 
-from bpfctl.api.actions import held, open_actions
+from bpfctl.api.actions import open_actions
 from bpfctl.api.sources import (
     Before,
     ClassicSource,
     OpenProgram,
-    Outbox,
     ProgramSource,
     Warn,
     nothing,
@@ -110,11 +108,10 @@ def attach_filter(
     verb = {"add": tc.add, "replace": tc.replace, "change": tc.change}[how]
     ifindex = interface_index(request.device) if request.skip_sw else 0
     with Transaction() as transaction, ExitStack() as stack:
-        program_fd, send = -1, nothing
+        programs, program_fd = list[OpenProgram](), -1
         if isinstance(source, ClassicSource):
             request = request._replace(bytecode=source.code)
         else:
-            outbox = Outbox(source, stack, warn)
             program = open_source(
                 source,
                 ProgramType.SCHED_CLS,
@@ -122,20 +119,21 @@ def attach_filter(
                 stack,
                 session,
                 ifindex,
-                outbox=outbox,
+                exports=True,
                 warn=warn,
+                alone=not actions,
             )
             pass_on(program.warnings, warn)
-            program_fd, send = program.fd, partial(outbox.send, program)
+            programs.append(program)
+            program_fd = program.fd
             request = request._replace(name=request.name or program.annotation)
-        if actions:
-            program_fd = held(program_fd, stack) if program_fd >= 0 else -1
-            opened = open_actions(actions, transaction, stack, session, warn)
-            request = request._replace(actions=tuple(opened))
+        opened, others = open_actions(actions, transaction, stack, session, warn, alone=not programs)
+        request = request._replace(actions=tuple(opened))
         before()
         with transaction.step():
             change = verb(request, program_fd, transaction=transaction)
-        send()
+        for program in programs + others:
+            program.export()
         return change
 
 

@@ -57,8 +57,10 @@ def attach_route(
     from bpfctl.loader import Transaction
 
     with Transaction() as transaction, ExitStack() as stack:
+        alone = sum(tunnel is not None for tunnel in tunnels) == 1
         encaps = [
-            _open_tunnel(tunnel, transaction, stack, session, warn) if tunnel else None for tunnel in tunnels
+            _open_tunnel(tunnel, transaction, stack, session, warn, alone=alone) if tunnel else None
+            for tunnel in tunnels
         ]
         before()
         with transaction.step():
@@ -99,16 +101,21 @@ def attach_nexthop(
 
 
 def _open_tunnel(
-    tunnel: Tunnel, transaction: Transaction, stack: ExitStack, session: Session | None, warn: Warn
+    tunnel: Tunnel,
+    transaction: Transaction,
+    stack: ExitStack,
+    session: Session | None,
+    warn: Warn,
+    *,
+    alone: bool = True,
 ) -> Encap:
-    """The programs of ``tunnel``, open as long as ``stack``."""
+    """The programs of ``tunnel``, open as long as ``stack``; ``alone``: the command has no other tunnel."""
     from bpfctl.attach.lwt import HOOK_TYPES, new_encap
 
+    alone = alone and len(tunnel.programs) == 1
     opened = []
     for hook, source in tunnel.programs:
-        # A session closes what it loaded before when it loads again.
-        shared = session if len(tunnel.programs) == 1 else None
-        program = open_source(source, HOOK_TYPES[hook], transaction, stack, shared, warn=warn)
+        program = open_source(source, HOOK_TYPES[hook], transaction, stack, session, warn=warn, alone=alone)
         pass_on(program.warnings, warn)
         opened.append((hook, program.fd, program.annotation))
     return new_encap(opened, tunnel.headroom)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from warnings import warn as _python_warning
 
 from bpfctl.errors import Note, NotFoundError, UsageError
@@ -73,11 +74,11 @@ class OpenProgram(NamedTuple):
     annotation: str
     warnings: list[str]
     pinned_maps: Callable[[], frozenset[int]]  # kernel ids
-    loaded: LoadedObject | None = None
     section: str = ""
+    export: Callable[[], None] = nothing  # hand its maps on, if that was asked for
 
 
-class Outbox:
+class _Outbox:
     """Where the maps of a source go once its program is attached: ``export``, else $TC_BPF_UDS.
 
     The connection is made first, so that a socket that nobody reads changes nothing; the maps go last, so
@@ -107,10 +108,10 @@ class Outbox:
                 self._warn(f"{error} (TC_BPF_UDS)")
                 self._exporter = None
 
-    def send(self, program: OpenProgram) -> None:
+    def send(self, loaded: LoadedObject) -> None:
         """Send the maps, if that was asked for."""
-        if self._exporter and program.loaded:
-            self._exporter.send(program.loaded)
+        if self._exporter:
+            self._exporter.send(loaded)
 
 
 def open_source(
@@ -120,13 +121,16 @@ def open_source(
     stack: ExitStack,
     session: Session | None,
     ifindex: int = 0,
-    outbox: Outbox | None = None,
+    exports: bool = False,
     warn: Warn = _python_warning,
+    alone: bool = True,
 ) -> OpenProgram:
     """The program that ``source`` names, open as long as ``stack``.
 
-    ``ifindex``: the device to load for when the program is to be offloaded.  ``outbox``: for what the hook
-    can export.  ``warn`` is told what ``migrate`` did, when ``transaction`` ends.
+    ``ifindex``: the device to load for when the program is to be offloaded.  ``exports``: the hook is
+    one whose maps can be handed on.  ``warn`` is told what ``migrate`` did, when ``transaction`` ends.
+    Unless it is the ``alone`` one of its command, it is open until ``transaction`` ends, whatever
+    ``session`` loads next.
     """
     if isinstance(source, Reference):
         fd = stack.enter_context(open_program(resolved(source)))
@@ -134,10 +138,11 @@ def open_source(
     from bpfctl.loader import LoadRequest
     from bpfctl.objfile.select import select_for_hook
 
-    if source.export is not None and outbox is None:
+    if source.export is not None and not exports:
         raise UsageError("export: maps are handed over by tc filters and actions only")
     if source.dry_run:
         raise UsageError("dry-run: not for this command", hint="filter and link have it")
+    outbox = _Outbox(source, stack, warn) if exports else None
     obj, session = read_source(source, session, stack)
     chosen, remark = select_for_hook(obj, program_type, section=source.section, program=source.program)
     if outbox:
@@ -152,7 +157,10 @@ def open_source(
         lossy=source.lossy,
         warn=warn,
     )
-    loaded = session.load(obj, request, transaction)
+    if alone:
+        loaded = session.load(obj, request, transaction)
+    else:
+        loaded = transaction.hold(session.load_apart(obj, request, transaction))
     warnings = [f"{obj.path}: {warning}" for warning in obj.warnings] + loaded.warnings
     if remark:
         warnings.append(Note(remark))
@@ -161,8 +169,8 @@ def open_source(
         annotation(source.path, chosen.section),
         warnings,
         loaded.pinned_map_ids,
-        loaded,
         chosen.section,
+        partial(outbox.send, loaded) if outbox else nothing,
     )
 
 

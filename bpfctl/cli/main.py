@@ -2,7 +2,7 @@
 
 The only place that turns an error into text and a status: 1 for what the user can put right on the
 command line or in a file, 2 for a refusal by the kernel, 130 and 143 after SIGINT and SIGTERM, which
-roll back first.  (Under the names ip and tc the statuses are iproute2's: ``shim/lines.py``.)  Any
+roll back first.  (Under the names ip and tc the statuses are iproute2's: ``shim/work.py``.)  Any
 exception outside of ``BpfctlError`` is a bug and shows its traceback.
 """
 

@@ -49,6 +49,10 @@ _MEMBARRIER_NUMBERS = {
     "ppc64": 365,
 }
 _MEMBARRIER_CMD_GLOBAL = 1
+# Since Linux 5.2, with one number for every machine.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
 _MACHINE = os.uname().machine
 
 _PERF_FLAG_FD_CLOEXEC = 8
@@ -170,6 +174,18 @@ class System:
         encoded = [part.encode() if part is not None else None for part in (source, target, kind, data)]
         source_, target_, kind_, data_ = encoded
         _check(_libc.mount(source_, target_, kind_, ctypes.c_ulong(flags), data_), target)
+
+    def fsopen(self, kind: str) -> int:
+        """fsopen(2): the making (fd) of a file system that is mounted nowhere."""
+        return _check(_syscall(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC))
+
+    def fsconfig_create(self, fd: int) -> None:
+        """fsconfig(2), FSCONFIG_CMD_CREATE."""
+        _check(_syscall(_FSCONFIG, fd, _FSCONFIG_CMD_CREATE, None, None, 0))
+
+    def fsmount(self, fd: int) -> int:
+        """fsmount(2): the file system's root (fd); it is gone with the last descriptor."""
+        return _check(_syscall(_FSMOUNT, fd, _FSMOUNT_CLOEXEC, 0))
 
     def umount(self, target: str) -> None:
         """umount(2)."""

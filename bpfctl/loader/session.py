@@ -62,12 +62,16 @@ class Session:
             if same and all(_is_shared(live) for live in loaded.maps.values()):
                 return loaded
         self._drop_loaded()
+        loaded = self.load_apart(obj, request, transaction)
+        self._loaded = request, loaded
+        return loaded
+
+    def load_apart(self, obj: ObjectSpec, request: LoadRequest, transaction: Transaction) -> LoadedObject:
+        """``loader.load``; the caller owns what it returns: for a command that holds several programs."""
         if self._kernel is None or self._kernel.path != request.btf_path:
             self._drop_kernel()
             self._kernel = kernel_types(obj, request.btf_path, request.program_type)
-        loaded = load(obj, request, transaction, self._kernel)
-        self._loaded = request, loaded
-        return loaded
+        return load(obj, request, transaction, self._kernel)
 
     def _drop_loaded(self) -> None:
         if self._loaded:

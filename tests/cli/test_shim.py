@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from bpfctl.api.sources import ObjectSource
 from bpfctl.cli.grammar.iplink import MixedLine, parse_line
 from bpfctl.cli.grammar.link import LinkSet
+from bpfctl.cli.grammar.programs import Place, in_actions, in_filter, in_link, in_route
 from bpfctl.cli.shim.handover import is_marked, split_options
 from bpfctl.cli.shim.mixed import _commands, _words
 from bpfctl.errors import UsageError
@@ -72,7 +74,7 @@ def start(
         ["filter", "show", "dev", "bpf"],
         ["actions", "list", "action", "bpf"],
         ["filter", "del", "dev", "v0", "ingress", "bpf"],
-        ["filter", "add", "dev", "v0", "ingress", "bpf", "obj", "x.o", "no-word"],
+        ["filter", "add", "dev", "v0", "ingress", "bpf", "no-word", "obj", "x.o"],
         ["--json", "qdisc"],
         ["-batch"],
         ["caf\udce9 \n", "'"],
@@ -274,3 +276,33 @@ def test_lines_as_they_come() -> None:
 )
 def test_words_of_a_command(lines: list[bytes], words: list[str]) -> None:
     assert _words(lines) == words
+
+
+# --- programs in lines that are otherwise not known ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("finder", "line", "found"),
+    [
+        (in_filter, "dev v0 ingress bpf da obj x.o sec a action skbedit mark 7", [("obj x.o sec a", 3)]),
+        (in_filter, "dev v0 bpf run o x.o verb sec a", [("run o x.o verb", 3)]),
+        (in_filter, "dev v0 matchall action bpf obj x.o action vlan pop act bpf r obj y.o index 3",
+         [("obj x.o", 4), ("obj y.o", 4)]),
+        (in_filter, "dev v0 bpf pinned p action bpf bytecode 1,6 action bpf obj", []),
+        (in_filter, "dev v0 dev v1 bpf obj x.o", []),
+        (in_actions, "action skbedit mark 1 action bpf obj x.o export s", [("obj x.o export s", 4)]),
+        (in_route, "10.0.0.0/8 rto_min 5ms encap bpf in obj in out obj x.o sec out headroom 9",
+         [("obj in", 10), ("obj x.o sec out", 11)]),
+        (in_route, "::/0 encap seg6local action End.BPF endpoint obj x.o rtt 5", [("obj x.o", 19)]),
+        (in_route, "::/0 encap mpls 5 in obj x.o", []),
+        (in_link, "v0 xdpdrv obj x.o sec a netns n", [("obj x.o sec a", 6)]),
+        (in_link, "v0 xdpoffload obj x.o netns n", []),
+        (in_link, "v0 alias xdp netns n", []),
+    ],
+)  # fmt: skip
+def test_places_of_programs(
+    finder: Callable[[list[str]], list[Place]], line: str, found: list[tuple[str, int]]
+) -> None:
+    words = line.split()
+    places = [(" ".join(words[place.start : place.end]), place.program_type) for place in finder(words)]
+    assert places == found

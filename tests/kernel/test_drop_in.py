@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -209,6 +210,89 @@ def test_the_rest_of_a_line_comes_first_and_decides(tools: tuple[Tools, Tools]) 
     assert ours(f"ip link set v0 name w0 alias xdp xdp obj {LEGACY} sec xdp").returncode == 0
     (link,) = ours.shows("ip link show w0")
     assert (link["ifalias"], link["xdp"]["prog"]["name"]) == ("xdp", "count_protocols")
+
+
+# A kind of word that is not known here, in a kernel that has little of what tc knows.
+FOREIGN = "action mirred egress mirror dev {} hw_stats disabled"
+
+
+def test_a_program_is_lent_for_words_that_are_not_known_here(
+    tools: tuple[Tools, Tools], bpffs: Path, tmp_path: Path
+) -> None:
+    """The same status and effect as the real tool's, but for where the program is said to come from."""
+    ours, theirs = tools
+    filter_, route = "tc filter add dev v0 ingress pref 3 bpf", "ip route add 10.9.1.0/24 dev v0 rto_min 5ms"
+    for line, status in (
+        (f"{filter_} da obj {TC} sec classifier {FOREIGN.format('v0')}", 0),
+        (f"{filter_} da obj {TC} sec classifier {FOREIGN.format('v9')}", 1),
+        (f"{filter_} obj {TC} sec classifier {FOREIGN.format('v0')} classid 1:7", 0),
+        (f"{filter_} obj {TC} verb sec classifier {FOREIGN.format('v0')}", 1),
+        (f"{filter_} obj {TC} sec classifier nonsense", 1),
+        (f"{filter_} obj {TC} sec no-such {FOREIGN.format('v0')}", 1),
+        (f"{filter_} handle 1 obj {TC} {FOREIGN.format('v0')}", 1),
+        (f"{route} encap bpf in obj {LWT} sec lwt_in out obj {LWT} sec lwt_out", 0),
+        (f"{route} encap bpf in obj {LWT} sec lwt_in xmit obj {LWT} sec lwt_xmit headroom 16", 2),
+        (f"{route} encap bpf xmit obj {LWT} sec lwt_xmit headroom", 255),
+        (f"ip link set group 0 xdp obj {XDP} sec nothing", 255),
+    ):
+        mine, real = ours(line), theirs(line)
+        assert (mine.returncode, real.returncode) == (status, status), (mine, real)
+        if "sec no" not in line and "verb" not in line:
+            assert mine.stderr == real.stderr
+    assert ":[*fsobj]" in json.dumps(state(ours))
+    assert json.loads(json.dumps(state(ours)).replace(":[*fsobj]", "")) == state(theirs)
+
+
+def test_maps_of_a_program_that_is_lent(tools: tuple[Tools, Tools], bpffs: Path, tmp_path: Path) -> None:
+    """They are pinned with the filter, and not without; `export` sends them once it is there."""
+    ours, _ = tools
+    legacy, path = TESTDATA / "legacy_globals.bpf.o", tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        line = f"tc filter add dev v0 ingress bpf obj {legacy} sec classifier export {path} "
+        assert ours(line + FOREIGN.format("v9")).returncode == 1
+        assert not list(bpffs.rglob("lengths"))
+        done = ours(line + FOREIGN.format("v0"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        _, fds, _, _ = socket.recv_fds(receiver, 4096, 8)
+    for fd in fds:
+        os.close(fd)
+    assert len(fds) == 1
+    assert len(list(bpffs.rglob("lengths"))) == 1
+    (shown,) = (found for found in ours.shows("tc filter show dev v0 ingress") if "options" in found)
+    assert shown["options"]["bpf_name"] == "legacy_globals.bpf.o:[classifier]:[*fsobj]"
+    assert [action["kind"] for action in shown["options"]["actions"]] == ["mirred"]
+
+
+@pytest.mark.kernels
+def test_filters_and_actions_of_other_kinds(
+    tools: tuple[Tools, Tools], bpffs: Path, requires: Requires
+) -> None:
+    requires("act_bpf")
+    ours, _ = tools
+    legacy, action = TESTDATA / "legacy_globals.bpf.o", TESTDATA / "act_pass.bpf.o"
+    for pref, (line, kinds) in enumerate(
+        (
+            (f"bpf obj {legacy} action skbedit mark 7 action bpf obj {action}", ["skbedit", "bpf"]),
+            (f"bpf obj {legacy} action vlan push id 5 pipe action csum ip", ["vlan", "csum"]),
+            (f"matchall action bpf obj {legacy} sec classifier pipe action drop", ["bpf", "gact"]),
+            (f"protocol ip flower ip_proto icmp action bpf obj {action}", ["bpf"]),
+            (f"protocol ip u32 match u32 0 0 action bpf run obj {action} index 3", ["bpf"]),
+        ),
+        1,
+    ):
+        done = ours(f"tc filter add dev v0 egress pref {pref} {line}")
+        assert (done.returncode, done.stderr) == (0, ""), line
+        shown = ours.shows("tc filter show dev v0 egress")
+        options = [found["options"] for found in shown if found["pref"] == pref and "options" in found]
+        assert [found["kind"] for found in options[-1]["actions"]] == kinds
+    done = ours(f"tc actions add action bpf obj {action} index 9 action skbedit mark 4 index 9")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        "act_pass.bpf.o:[action]:[*fsobj]"
+        in ours("tc actions show action bpf", path=os.environ["PATH"]).stdout
+    )
+    assert len(list(bpffs.rglob("lengths"))) == 1
 
 
 def test_graft(tools: tuple[Tools, Tools], bpffs: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import netlab
@@ -229,6 +229,30 @@ def test_export_is_the_datagram_of_the_reference(hooked: Lab, tmp_path: Path) ->
     for fd, kind in zip(fds, (MapType.PROG_ARRAY, MapType.ARRAY), strict=True):
         with Fd(fd):
             assert info.map_info(fd).type == kind
+
+
+@pytest.mark.kernels
+def test_export_of_actions(hooked: Lab, tmp_path: Path, requires: Requires) -> None:
+    """Behind a filter that exports, too: each program's maps go where its own words say."""
+    requires("act_bpf")
+    paths = [tmp_path / "first", tmp_path / "second"]
+    with ExitStack() as stack:
+        receivers = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) for _ in paths]
+        for receiver, path in zip(receivers, paths, strict=True):
+            receiver.bind(str(path))
+            receiver.settimeout(10)
+        one_map = TESTDATA / "legacy_globals.bpf.o"
+        action = ["action", "bpf", "obj", one_map, "sec", "classifier", "export", paths[1]]
+        for line in ([*attach(LEGACY, "export", paths[0]), *action], ["action", "add", *action]):
+            assert main.run([str(word) for word in line]) == 0
+            for receiver in receivers if line[0] == "filter" else receivers[1:]:
+                _, fds, _, _ = socket.recv_fds(receiver, 4096, 8)
+                kinds = []
+                for fd in fds:
+                    with Fd(fd):
+                        kinds.append(info.map_info(fd).type)
+                first = [MapType.PROG_ARRAY] if receiver is receivers[0] else []
+                assert kinds == [*first, MapType.ARRAY]
 
 
 def test_export_mistakes(

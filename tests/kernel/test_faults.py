@@ -55,6 +55,13 @@ def tc(verb: str, name: str, *choice: str) -> tuple[object, ...]:
     return (*words, *choice)
 
 
+def lent(verb: str, name: str) -> tuple[object, ...]:
+    """A line under the name of tc, which is done by the real one, with our program."""
+    place = ("tc", "filter", verb, "dev", "v0", "ingress", "pref", 5, "handle", 1)
+    action = ("action", "mirred", "egress", "mirror", "dev", "v0", "hw_stats", "disabled")
+    return (*place, "bpf", "obj", TESTDATA / f"{name}.bpf.o", *action)
+
+
 def load(name: str, path: str) -> tuple[object, ...]:
     return ("prog", "load", TESTDATA / f"{name}.bpf.o", path)
 
@@ -74,6 +81,7 @@ COMMANDS = (
     Command("tc-btf-maps", tc("replace", "proto_report", "sec", "tc")),
     Command("loadall", ("prog", "loadall", TESTDATA / "two_in_section.bpf.o", "m:all")),
     Command("autoattach", (*load("hooks_events", "m:link"), "program", "on_getppid", "autoattach")),
+    Command("tc-lent", lent("replace", "legacy_globals")),
     Command("route", route("replace", "out", "xmit")),
 )
 

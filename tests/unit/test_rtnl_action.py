@@ -123,7 +123,7 @@ POLICED = [
 @pytest.mark.parametrize(("words", "attributes"), POLICED, ids=[words for words, _ in POLICED])
 def test_policers_and_chances_as_tc_sends_them(words: str, attributes: list[tuple[int, str | int]]) -> None:
     command = parse_filter(["dev", "v0", "bpf", "bc", "1,6 0 0 0", *words.split()], strict=True)
-    (request,) = open_actions(command.actions, Transaction(), ExitStack(), None, print)
+    (request,), _ = open_actions(command.actions, Transaction(), ExitStack(), None, print)
     (encoded,) = parse_attributes(encode([request])).values()
     options = parse_attributes(parse_attributes(encoded)[2])
     found = [(kind, crc32(data) if len(data) == 1024 else data.hex()) for kind, data in options.items()]

@@ -106,23 +106,39 @@ def _parse_kind(tokens: Tokens) -> str:
 def _parse_bpf(tokens: Tokens, command: FilterCommand) -> FilterCommand:
     """FOPT: options and spec in any order, tested in the order of iproute2's (tc/f_bpf.c)."""
     while tokens:
-        if tokens.take_prefix("run"):
-            command = _parse_spec(tokens, command)
-        elif tokens.take_prefix("classid", "flowid"):
-            command = command._replace(classid=parse_classid(tokens.value("CLASSID")))
-        elif tokens.take_prefix("direct-action") or tokens.take("da"):
-            command = command._replace(direct_action=True)
-        elif tokens.take_prefix("skip_hw"):
-            command = command._replace(skip_hw=True)
-        elif tokens.take_prefix("skip_sw"):
-            command = command._replace(skip_sw=True)
-        elif tokens.take_prefix("action"):
-            command = _parse_actions(tokens, command)
-        elif tokens.take_prefix("police"):
-            command = command._replace(police=_parse_police(tokens))
-        else:
-            command = _parse_spec(tokens, command)
+        command = _parse_option(tokens, command)
     return command
+
+
+def _parse_option(tokens: Tokens, command: FilterCommand) -> FilterCommand:
+    if tokens.take_prefix("run"):
+        return _parse_spec(tokens, command)
+    if tokens.take_prefix("classid", "flowid"):
+        return command._replace(classid=parse_classid(tokens.value("CLASSID")))
+    if tokens.take_prefix("direct-action") or tokens.take("da"):
+        return command._replace(direct_action=True)
+    if tokens.take_prefix("skip_hw"):
+        return command._replace(skip_hw=True)
+    if tokens.take_prefix("skip_sw"):
+        return command._replace(skip_sw=True)
+    if tokens.take_prefix("action"):
+        return _parse_actions(tokens, command)
+    if tokens.take_prefix("police"):
+        return command._replace(police=_parse_police(tokens))
+    return _parse_spec(tokens, command)
+
+
+def parse_to_program(tokens: Tokens) -> tuple[int, ProgramOrClassic | None]:
+    """Read a filter's words up to the end of its program: where that begins, and the program."""
+    command = FilterCommand()
+    start = 0
+    while tokens and command.source is None:
+        start = tokens.position
+        if command.kind:
+            command = _parse_option(tokens, command)
+        else:
+            command = _parse_place(tokens, command) or command._replace(kind=_parse_kind(tokens))
+    return start, command.source
 
 
 def _parse_spec(tokens: Tokens, command: FilterCommand) -> FilterCommand:

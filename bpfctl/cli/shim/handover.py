@@ -64,6 +64,17 @@ def split_options(tool: str, arguments: Sequence[str]) -> tuple[dict[str, str], 
     return given, at
 
 
+def spell_options(given: dict[str, str], but: Sequence[str] = ()) -> list[str]:
+    """The words of the options ``given``, without those called ``but``."""
+    words = []
+    for name, value in given.items():
+        if name not in but:
+            words += (
+                [f"-{name}", value] if name in _WITH_VALUE else [f"-{name}={value}" if value else f"-{name}"]
+            )
+    return words
+
+
 def is_marked(tool: str, words: Sequence[str]) -> bool:
     """Whether ``words`` may be a command of ours; without a mark they are not."""
     return not _MARKS[tool].isdisjoint(words)

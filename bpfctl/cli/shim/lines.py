@@ -7,21 +7,14 @@ a real tool bpfctl's own commands answer.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
 
 from bpfctl.cli.app import App, Options
 from bpfctl.cli.errors import report
 from bpfctl.cli.grammar.tokens import matches
 from bpfctl.cli.shim import handover
-from bpfctl.errors import EXIT_KERNEL, BpfctlError, NoInterfaceError, UsageError
-from bpfctl.record import NamedTuple
-
-# Exit status for a spec, an object file or a program that is refused; and for a refusal by the kernel
-LOAD_FAILED = {"ip": 255, "tc": 1}
-_FAILED = 255  # of actions and exec
+from bpfctl.cli.shim.work import FAILED, RestRefusedError, Tool, Work
+from bpfctl.errors import BpfctlError, UsageError
 
 _FILTER_COMMANDS = ("add", "change", "replace", "delete", "get", "list", "show", "lst", "help")
 _ROUTE_COMMANDS = ("list", "show", "lst", "get", "add", "change", "chg", "replace", "prepend", "append")
@@ -34,80 +27,6 @@ _OWN_OBJECTS = {
 }  # where there is no real tool
 
 
-class Work:
-    """A command of ours.  ``function(app, loaded)`` does it and calls ``loaded`` before it attaches.
-
-    ``always``: the exit status of any failure, where there is but one.  ``tool`` is "" for a command whose
-    failures have no last line.
-    """
-
-    def __init__(
-        self,
-        tool: str,
-        function: Callable[[App, Callable[[], None]], object],
-        *,
-        loads: bool = True,
-        always: int = 0,
-    ) -> None:
-        self._tool = tool
-        self._function = function
-        self._is_loaded = not loads
-        self._always = always
-
-    def run(self, app: App) -> int:
-        """The exit status, which is iproute2's; an error is on stderr."""
-        try:
-            self._function(app, self._loaded)
-        except BpfctlError as error:
-            report(error, app.position)
-            return self._status(error)
-        return 0
-
-    def _loaded(self) -> None:
-        self._is_loaded = True
-
-    def _status(self, error: BpfctlError) -> int:
-        if not self._is_loaded or not self._tool:
-            return self._always or LOAD_FAILED[self._tool]
-        if isinstance(error, NoInterfaceError | UsageError | RestRefusedError):
-            return error.exit_status
-        if self._tool == "tc":
-            print("We have an error talking to the kernel", file=sys.stderr)
-        return self._always or EXIT_KERNEL
-
-
-class RestRefusedError(BpfctlError):
-    """The real tool refused the words of a line that are not ours; ``exit_status`` is its."""
-
-    def __init__(self, device: str, status: int) -> None:
-        super().__init__(f"{device}: nothing is attached, since the rest of the line was refused")
-        self.exit_status = status
-
-
-class Tool(NamedTuple):
-    """The tool that we stand for: its name, the path of the real one or "", the global options as given."""
-
-    name: str
-    path: str
-    options: list[str]
-
-    def call(self, words: Sequence[str]) -> int:
-        """Run the real tool in our network namespace, as a child: its exit status."""
-        sys.stdout.flush()
-        child = self.spawn(words)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    def spawn(self, words: Sequence[str], redirections: Sequence[tuple[int, int, int]] = ()) -> int:
-        """Start the real tool as it would start without us: its process id."""
-        return os.posix_spawn(
-            self.path,
-            [self.name, *words],
-            handover.environment(),
-            file_actions=redirections,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-        )
-
-
 def run(name: str, arguments: list[str]) -> int:
     """The exit status of ``name`` with ``arguments``, or the real tool in the place of this process."""
     split = handover.split_options(name, arguments)
@@ -115,7 +34,7 @@ def run(name: str, arguments: list[str]) -> int:
     if split is None:
         return _theirs(name, path, arguments)
     given, at = split
-    tool = Tool(name, path, arguments[:at])
+    tool = Tool(name, path, arguments[:at], handover.spell_options(given, but=("batch", "netns")))
     app = App(_options(given))
     try:
         if "batch" in given:
@@ -159,7 +78,9 @@ def find_work(tool: Tool, words: list[str]) -> Work | None:
     except UsageError:
         if not tool.path:
             raise
-        return None
+        from bpfctl.cli.shim import foreign
+
+        return foreign.find(tool, _finder(tool, words[0])[0], words)
     return work if work or tool.path else own_work(tool, words)
 
 
@@ -193,9 +114,14 @@ def ours(tool: Tool, words: list[str]) -> Work | None:
     """The work that ``words`` mean; None, or a UsageError, for a line that is the real tool's."""
     if len(words) < 2 or not handover.is_marked(tool.name, words):
         return None
+    return _finder(tool, words[0])[1](tool, words[1:])
+
+
+def _finder(tool: Tool, word: str) -> tuple[str, _Finder]:
+    """What ``word``, the object of a line, means, and who knows its lines."""
     finders = _IP_OBJECTS if tool.name == "ip" else _TC_OBJECTS
-    finder = next((finder for name, finder in finders if matches(words[0], name)), None)
-    return finder(tool, words[1:]) if finder else None
+    known = (pair for pair in finders if matches(word, pair[0]))
+    return next(known, ("", lambda tool, words: None))
 
 
 def _command(word: str, known: Sequence[str]) -> str:
@@ -329,7 +255,7 @@ def _tc_actions(tool: Tool, words: list[str]) -> Work | None:
     def make(app: App, loaded: Callable[[], None]) -> None:
         actions.set_actions(parsed, how=how, session=app.session, warn=app.warn, before=loaded)
 
-    return Work("tc", make, always=_FAILED)
+    return Work("tc", make, always=FAILED)
 
 
 def _tc_exec(tool: Tool, words: list[str]) -> Work | None:
@@ -337,7 +263,7 @@ def _tc_exec(tool: Tool, words: list[str]) -> Work | None:
         return None
     from bpfctl.cli.root import ROOT
 
-    return Work("", lambda app, loaded: ROOT.run(app, ["exec", *words]), always=_FAILED)
+    return Work("", lambda app, loaded: ROOT.run(app, ["exec", *words]), always=FAILED)
 
 
 _Finder = Callable[[Tool, list[str]], "Work | None"]

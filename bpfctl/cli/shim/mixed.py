@@ -17,13 +17,13 @@ from bpfctl.cli.app import App
 from bpfctl.cli.batch import split_line
 from bpfctl.cli.errors import report
 from bpfctl.cli.shim import handover, lines
-from bpfctl.cli.shim.lines import LOAD_FAILED, Tool
 from bpfctl.cli.shim.peer import Peer
+from bpfctl.cli.shim.work import LOAD_FAILED, Tool
 from bpfctl.errors import BpfctlError
 
 _MARKS = {"ip": (b"xdp", b"bpf", b"End.BPF"), "tc": (b"bpf",)}
 _CHUNK = 65536
-_FAILED = 1
+_LINE_FAILED = 1
 
 
 def run(app: App, tool: Tool, path: str) -> int:
@@ -120,7 +120,7 @@ class _Batch:
         if not status:
             return True
         print(f"Command failed {self._path}:{number}", file=sys.stderr)
-        self._status = self._status or (status if status == LOAD_FAILED["ip"] else _FAILED)
+        self._status = self._status or (status if status == LOAD_FAILED["ip"] else _LINE_FAILED)
         return self._app.options.force
 
 

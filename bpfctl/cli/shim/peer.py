@@ -14,7 +14,7 @@ import select
 import sys
 from collections.abc import Sequence
 
-from bpfctl.cli.shim.lines import Tool
+from bpfctl.cli.shim.work import Tool
 
 _PACKET = 4096  # bytes, PIPE_BUF
 _ERRORS = 65536
