@@ -15,6 +15,7 @@ from bpfctl.errors import KernelError, UsageError
 from bpfctl.inventory import maptypes
 from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.elements import Element, OpenMap
+from bpfctl.inventory.readahead import read_ahead
 from bpfctl.inventory.textforms import line_form
 from bpfctl.inventory.typed import Types, map_types, split_cpus
 from bpfctl.record import TYPE_CHECKING
@@ -135,7 +136,7 @@ def _watched(target: OpenMap) -> Iterator[Block]:
     from bpfctl.cli.progress import Progress
 
     with Progress(shown=not sys.stdout.isatty()) as progress:
-        for block in Bulk(target).blocks():
+        for block in read_ahead(Bulk(target).blocks()):
             yield block
             progress.advance(block.count)
 

@@ -14,6 +14,7 @@ from bpfctl.inventory import holders, maptypes
 from bpfctl.inventory.batch import Block, Bulk
 from bpfctl.inventory.elements import OpenMap, open_elements
 from bpfctl.inventory.listing import find_program
+from bpfctl.inventory.readahead import read_ahead
 from bpfctl.inventory.reference import Reference
 from bpfctl.inventory.savefile import Header, SavedMap, SaveWriter
 from bpfctl.kernel import bpffs, info
@@ -124,7 +125,7 @@ def _can_be_carried(target: OpenMap) -> bool:
 def _blocks(target: OpenMap, numbers: dict[int, int]) -> Iterator[Block]:
     """Blocks with the numbers of maps in the file in place of their ids."""
     size = target.key_size
-    for block in Bulk(target).blocks():
+    for block in read_ahead(Bulk(target).blocks()):
         if target.holds != "map":
             yield block
             continue

@@ -229,7 +229,7 @@ FULL = [
     (MapType.HASH, 10, False),
     (MapType.ARRAY, 10, True),
     (MapType.ARRAY, 10, False),
-    (MapType.HASH, 20_000, True),  # more than a block
+    (MapType.HASH, 1 << 16, True),  # more than a block
 ]
 
 
