@@ -38,7 +38,10 @@ def _descriptors() -> Iterator[str]:
 
 def _children() -> Iterator[str]:
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        children = ""
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that is about to end
+            children = (task / "children").read_text()
+        for pid in children.split():
             with suppress(FileNotFoundError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
                 yield f"child process {pid}: {command}"
