@@ -79,7 +79,8 @@ def tools(netns: Lab, bpffs: Path, requires: Requires, tmp_path: Path) -> tuple[
         (tmp_path / name).symlink_to(script)
     path = os.environ["PATH"]
     ours, theirs = Tools(netns.a.namespace, f"{tmp_path}:{path}"), Tools(netns.b.namespace, path)
-    theirs("ip link set v1 down name v0")
+    theirs("ip link set v1 down")  # by itself: Linux 5.10 renames before it takes down
+    theirs("ip link set v1 name v0")
     theirs("ip link set v0 up")
     for side in (ours, theirs):
         assert side("tc qdisc add dev v0 clsact").returncode == 0
