@@ -121,18 +121,20 @@ def attach_filter(
                 ifindex,
                 exports=True,
                 warn=warn,
-                alone=not actions,
+                alone=all(action.source is None for action in actions),
             )
             pass_on(program.warnings, warn)
             programs.append(program)
             program_fd = program.fd
             request = request._replace(name=request.name or program.annotation)
-        opened, others = open_actions(actions, transaction, stack, session, warn, alone=not programs)
-        request = request._replace(actions=tuple(opened))
+        if actions:
+            opened, others = open_actions(actions, transaction, stack, session, warn, alone=not programs)
+            request = request._replace(actions=tuple(opened))
+            programs += others
         before()
         with transaction.step():
             change = verb(request, program_fd, transaction=transaction)
-        for program in programs + others:
+        for program in programs:
             program.export()
         return change
 

@@ -34,7 +34,6 @@ def find(tool: Tool, name: str, words: list[str]) -> Work | None:
         return None
 
     def work(app: App, loaded: Callable[[], None]) -> None:
-
         mask = blocked_signals()  # while the tool works, more are
 
         def hand_on(paths: list[str], fds: Sequence[int]) -> None:
